@@ -1,1 +1,26 @@
+//! State machines of an offloaded connection.
+//!
+//! `no_std`, no heap, no `unsafe`. Everything the machines need of the kernel comes through
+//! [`os::Os`]; everything the adapter says arrives as a message of the `wire` crate.
+//!
+//! **Locking.** One lock guards a [`conn::Conn`]: the write lock of its inpcb. Every method of
+//! [`conn::Conn`] is called with that lock held and none sleeps. What may sleep (faulting in and
+//! holding user pages) is asked for with [`conn::Conn::want_pages`], done by the caller with no
+//! lock held, and handed back with [`conn::Conn::pages_ready`].
+#![no_std]
+#![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod errno;
+pub mod os;
+pub mod shared;
+pub mod aiotx;
+pub mod conn;
+mod lifecycle;
+pub mod open;
+pub mod sgl;
+pub mod status;
+pub mod tx;
+pub mod txcredits;

@@ -1,0 +1,26 @@
+# toehold: the one driver, for GNU make and bmake alike. The work is done by rust/xtask;
+# on FreeBSD the modules build from sys/modules.
+
+# What make may be given; xtask and the demonstration read it from the environment.
+PASS = SYSDIR='$(SYSDIR)' KERNBUILDDIR='$(KERNBUILDDIR)' KRUSTC='$(KRUSTC)' \
+	FILE='$(FILE)' DEMO='$(DEMO)' SEED='$(SEED)' OFFSET='$(OFFSET)' SIZE='$(SIZE)'
+
+XTASK = sh rust/xtask/bootstrap.sh && $(PASS) cargo run --quiet --package xtask --
+
+help:
+	@echo 'make setup   install the tools and FreeBSD headers a build needs (Debian, as root)'
+	@echo 'make kmod    build toehold.ko and t5sim.ko for FreeBSD 14 and 15 into target/kmod'
+	@echo 'make shim    compile the C halves only'
+	@echo 'make test    setup, kmod, then every test'
+	@echo 'make demo    setup, kmod, then send FILE=<path> through both modules'
+	@echo 'make check   formatting, lints, gates on the modules, manual pages'
+	@echo 'make fmt     format the Rust sources'
+	@echo 'make clean   remove what was built; what was downloaded stays'
+
+setup kmod shim test check demo fmt:
+	@$(XTASK) $@
+
+clean:
+	rm -rf target/kmod target/rust-kmod target/debug target/release target/tmp
+
+.PHONY: help setup kmod shim test check demo fmt clean

@@ -1,0 +1,473 @@
+//! Zero-copy aio_write: parked jobs, from held pages into so_snd.
+//!
+//! Context: inpcb write lock, and the socket's send I/O lock (by trylock) while bytes are
+//! appended, so that no write(2) in progress is cut in two. Jobs are served first come, first
+//! served. A job is parked until its last byte is queued, then kept until the peer has
+//! acknowledged that byte: the adapter reads the pages again when it retransmits, so neither
+//! the job ends nor its pages go before (I3). If the connection is aborted, that is when the
+//! final CPL has come.
+
+use crate::errno::Errno;
+use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
+use crate::pageset::{Ticket, Want};
+use crate::shared::Shared;
+use crate::tx::{Tx, TxFlags, seq_lt};
+
+/// Bytes of a job held at a time; a longer one moves through its buffer in steps of this.
+pub const PIECE: usize = 8 << 20;
+/// Earlier pieces of a job whose last bytes may still be in flight.
+const LEFT: usize = 4;
+
+/// Pages were asked for.
+struct Wanted<J> {
+    ticket: Ticket,
+    job: JobId,
+    /// The job, once it is to end: the worker still looks at it.
+    doomed: Option<(J, Errno)>,
+}
+
+/// Write jobs of a connection.
+pub(crate) struct Writes<O: Os> {
+    /// Not fully queued, oldest first.
+    parked: O::Jobs,
+    /// Queued as far as they will be; each ends when its mark is acknowledged.
+    sent: O::Jobs,
+    want: Option<Wanted<O::Job>>,
+    /// Page sets the first job is past, with the mark up to which they are in flight.
+    left: [Option<(u16, u32)>; LEFT],
+    /// A writer was inside the send I/O lock.
+    io_busy: bool,
+    /// Pages could not be had; wait for a retry before asking again.
+    hold: bool,
+}
+
+/// Offset and length of the piece of a `len`-byte job that byte `done` lies in.
+fn piece(done: usize, len: usize) -> (usize, u32) {
+    let off = done - done % PIECE;
+    let n = len.saturating_sub(off).min(PIECE);
+    (off, n as u32)
+}
+
+/// Give the job its page set if it is cached.
+fn attach<O: Os>(sh: &mut Shared<O>, os: &mut O, job: &mut O::Job) {
+    let (off, len) = piece(job.done(), job.len());
+    let key = os.page_key(job, off, len, false);
+    if let Some(slot) = sh.sets.lookup(os, &key) {
+        os.slot_use(slot);
+        job.set_slot(Some(slot));
+    }
+}
+
+impl<O: Os> Writes<O> {
+    pub(crate) fn new() -> Writes<O> {
+        Writes {
+            parked: O::Jobs::default(),
+            sent: O::Jobs::default(),
+            want: None,
+            left: [None; LEFT],
+            io_busy: false,
+            hold: false,
+        }
+    }
+
+    /// No job is here.
+    pub(crate) fn quiet(&self) -> bool {
+        self.parked.is_empty() && self.sent.is_empty()
+    }
+
+    /// No worker works for us.
+    pub(crate) fn idle(&self) -> bool {
+        self.want.is_none() && self.quiet()
+    }
+
+    /// More bytes of parked jobs will follow.
+    pub(crate) fn more_to_come(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Ask again for what could not be had.
+    pub(crate) fn retry(&mut self) {
+        self.hold = false;
+        self.io_busy = false;
+    }
+
+    /// Everything before `upto` is acknowledged.
+    pub(crate) fn acked(&mut self, os: &mut O, upto: u32) {
+        for l in &mut self.left {
+            if let Some((slot, mark)) = *l
+                && !seq_lt(upto, mark)
+            {
+                os.slot_unuse(slot);
+                *l = None;
+            }
+        }
+        while self.sent.front().is_some_and(|j| !seq_lt(upto, j.mark())) {
+            if let Some(job) = self.sent.pop_front() {
+                let n = job.done();
+                os.aiotx_finish(job, Ok(n));
+            }
+        }
+    }
+
+    /// End a job that will queue no more.
+    fn end_job(&mut self, os: &mut O, mut job: O::Job, why: Errno) {
+        if job.done() > 0 {
+            // Short, when what was queued is acknowledged.
+            self.sent.push_back(job);
+            return;
+        }
+        if let Some(slot) = job.slot() {
+            os.slot_unuse(slot);
+            job.set_slot(None);
+        }
+        if why == Errno::EPIPE {
+            os.sigpipe(&job);
+        }
+        os.complete(job, Err(why));
+    }
+
+    /// The same, but a worker may be holding pages for the job.
+    fn end_or_doom(&mut self, os: &mut O, job: O::Job, why: Errno) {
+        match &mut self.want {
+            Some(w) if w.job == job.id() => w.doomed = Some((job, why)),
+            _ => self.end_job(os, job, why),
+        }
+    }
+
+    /// End all parked jobs.
+    fn end_parked(&mut self, os: &mut O, why: Errno) {
+        while let Some(job) = self.parked.pop_front() {
+            self.end_or_doom(os, job, why);
+        }
+    }
+}
+
+impl<O: Os> Tx<O> {
+    /// An aio_write job.
+    ///
+    /// # Errors
+    /// Declined: `tx_zcopy` is off, there is nothing to write, or nothing more may be written.
+    pub fn aio_write(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        mut job: O::Job,
+    ) -> Result<(), O::Job> {
+        let closed = TxFlags::SEND_FIN | TxFlags::FIN_SENT | TxFlags::STOPPED;
+        if !sh.tun.tx_zcopy || job.is_empty() || self.flags.intersects(closed) || os.snd_shut() {
+            return Err(job);
+        }
+        os.count(Counter::TxJobs, 1);
+        job.set_done(0);
+        job.set_slot(None);
+        if !os.arm_cancel(&job) {
+            os.count(Counter::CancelClean, 1);
+            os.complete(job, Err(Errno::ECANCELED));
+            return Ok(());
+        }
+        attach(sh, os, &mut job);
+        if job.slot().is_none() {
+            os.count(Counter::CacheMiss, 1);
+            os.kick_worker();
+        }
+        self.writes.parked.push_back(job);
+        self.pump(sh, os);
+        Ok(())
+    }
+
+    /// `aio_cancel`. True if the job is ended, or will be when a worker has let go of it.
+    pub fn cancel(&mut self, sh: &mut Shared<O>, os: &mut O, id: JobId) -> bool {
+        let Some(job) = self.writes.parked.remove(id) else {
+            return false;
+        };
+        let c = if job.done() == 0 {
+            Counter::CancelClean
+        } else {
+            Counter::CancelShort
+        };
+        os.count(c, 1);
+        self.writes.end_or_doom(os, job, Errno::ECANCELED);
+        self.writes.acked(os, self.acked);
+        if !self.flags.contains(TxFlags::STOPPED) {
+            self.pump(sh, os);
+        }
+        true
+    }
+
+    /// The pages to hold next.
+    pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want> {
+        if self.writes.io_busy {
+            self.writes.io_busy = false;
+            self.pump(sh, os);
+            if self.writes.io_busy {
+                // The writer is still inside, and perhaps no acknowledgement is on its way.
+                os.retry_later();
+            }
+        }
+        if self.writes.want.is_some() || self.writes.hold {
+            return None;
+        }
+        let mut found = false;
+        let want = loop {
+            let Some(job) = self.writes.parked.find_mut(|j| j.slot().is_none()) else {
+                break None;
+            };
+            let (off, len) = piece(job.done(), job.len());
+            let key = os.page_key(job, off, len, false);
+            if let Some(slot) = sh.sets.lookup(os, &key) {
+                os.slot_use(slot);
+                job.set_slot(Some(slot));
+                found = true;
+                continue;
+            }
+            break match sh.sets.reserve(os, job, key) {
+                Some(ticket) => {
+                    let id = job.id();
+                    self.writes.want = Some(Wanted {
+                        ticket,
+                        job: id,
+                        doomed: None,
+                    });
+                    Some(Want {
+                        ticket,
+                        job: id,
+                        addr: key.addr,
+                        len,
+                        write: false,
+                        key,
+                    })
+                }
+                None => {
+                    self.writes.hold = true;
+                    os.retry_later();
+                    None
+                }
+            };
+        };
+        if found {
+            self.pump(sh, os);
+        }
+        want
+    }
+
+    /// The ticket is one of ours.
+    pub(crate) fn owns(&self, t: &Ticket) -> bool {
+        self.writes.want.as_ref().is_some_and(|w| w.ticket == *t)
+    }
+
+    /// The answer to [`Tx::want_pages`].
+    pub fn pages_ready(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        ticket: Ticket,
+        pages: Result<O::Pages, Errno>,
+    ) {
+        let Some(w) = self.writes.want.take() else {
+            return;
+        };
+        let filled = sh.sets.fill(os, ticket, pages);
+        if let Some((job, why)) = w.doomed {
+            self.writes.end_job(os, job, why);
+            self.writes.acked(os, self.acked);
+        } else {
+            match filled {
+                Ok(slot) => {
+                    if let Some(job) = self.writes.parked.find_mut(|j| j.id() == w.job) {
+                        os.slot_use(slot);
+                        job.set_slot(Some(slot));
+                    }
+                }
+                Err(why) => {
+                    if let Some(job) = self.writes.parked.remove(w.job) {
+                        self.writes.end_job(os, job, why);
+                        self.writes.acked(os, self.acked);
+                    }
+                }
+            }
+        }
+        if !self.flags.contains(TxFlags::STOPPED) {
+            self.pump(sh, os);
+        }
+    }
+
+    /// The connection is being aborted: no job queues any more.
+    pub(crate) fn stop(&mut self, os: &mut O, why: Errno) {
+        self.flags |= TxFlags::STOPPED;
+        self.writes.end_parked(os, why);
+    }
+
+    /// The adapter is done with the connection: no page of it is read any more.
+    pub(crate) fn end(&mut self, os: &mut O, why: Errno) {
+        self.stop(os, why);
+        self.cred.forget();
+        let w = &mut self.writes;
+        for l in &mut w.left {
+            if let Some((slot, _)) = l.take() {
+                os.slot_unuse(slot);
+            }
+        }
+        while let Some(job) = w.sent.pop_front() {
+            let n = job.done();
+            os.aiotx_finish(job, Ok(n));
+        }
+    }
+
+    /// Why no job may queue any more, as send(2) would say it.
+    fn refusal(&self, os: &mut O, partial: bool) -> Option<Errno> {
+        if self.flags.contains(TxFlags::SEND_FIN) || os.snd_shut() {
+            return Some(Errno::EPIPE);
+        }
+        // A job that has sent something ends short and leaves the error to the next call.
+        if !partial && let Some(e) = os.take_so_error() {
+            return Some(e);
+        }
+        match os.tcp_state() {
+            TcpState::Established | TcpState::CloseWait => None,
+            _ => Some(Errno::ENOTCONN),
+        }
+    }
+
+    /// Append bytes of parked jobs to so_snd, as space and held pages allow. True if any.
+    pub(crate) fn refill(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
+        if self.flags.contains(TxFlags::STOPPED) {
+            return false;
+        }
+        let mut locked = false;
+        let mut moved = false;
+        while let Some(job) = self.writes.parked.front_mut() {
+            let partial = job.done() > 0;
+            if let Some(why) = self.refusal(os, partial) {
+                if let Some(job) = self.writes.parked.pop_front() {
+                    self.writes.end_or_doom(os, job, why);
+                }
+                continue;
+            }
+            match self.refill_one(sh, os, &mut locked) {
+                Step::Moved => moved = true,
+                Step::Again => {}
+                Step::Stop => break,
+            }
+        }
+        if locked {
+            os.snd_io_unlock();
+        }
+        // A job may have ended short with all it queued acknowledged.
+        self.writes.acked(os, self.acked);
+        moved
+    }
+}
+
+impl<O: Os> Tx<O> {
+    /// One append for the first parked job.
+    fn refill_one(&mut self, sh: &mut Shared<O>, os: &mut O, locked: &mut bool) -> Step {
+        let w = &mut self.writes;
+        let Some(job) = w.parked.front_mut() else {
+            return Step::Stop;
+        };
+        let (done, len) = (job.done(), job.len());
+        let left = u32::try_from(len.saturating_sub(done)).unwrap_or(u32::MAX);
+        let space = u32::try_from(os.snd_space()).unwrap_or(0);
+        if space < os.snd_lowat().clamp(1, left.max(1)) {
+            if done > 0 && os.nonblocking() {
+                // What fitted is the answer.
+                if let Some(job) = w.parked.pop_front() {
+                    w.sent.push_back(job);
+                }
+                return Step::Again;
+            }
+            return Step::Stop;
+        }
+        let Some(slot) = job.slot() else {
+            if w.want.is_none() && !w.hold {
+                os.kick_worker();
+            }
+            return Step::Stop;
+        };
+        let (off, held) = piece(done, len);
+        let end = off + held as usize;
+        let n = space.min(u32::try_from(end - done).unwrap_or(0));
+        let room = w.left.iter().position(Option::is_none);
+        if done + n as usize == end && end < len && room.is_none() {
+            return Step::Stop;
+        }
+        if !*locked {
+            if !os.snd_io_trylock() {
+                w.io_busy = true;
+                os.kick_worker();
+                return Step::Stop;
+            }
+            *locked = true;
+        }
+        let Some(pages) = sh.sets.pages(slot) else {
+            // Cannot be: the job uses the slot.
+            job.set_slot(None);
+            return Step::Stop;
+        };
+        let at = (job.addr().wrapping_add(off as u64) & PAGE_MASK) as usize + (done - off);
+        if os.snd_append_pages(job, pages, at as u32, n).is_err() {
+            os.retry_later();
+            return Step::Stop;
+        }
+        let done = done + n as usize;
+        job.set_done(done);
+        job.set_mark(self.acked.wrapping_add(os.snd_used()));
+        if done == len {
+            if let Some(job) = w.parked.pop_front() {
+                w.sent.push_back(job);
+            }
+        } else if done == end {
+            // On to the next piece; this one's pages stay until it is acknowledged.
+            let mark = job.mark();
+            job.set_slot(None);
+            if let Some(l) = room.and_then(|i| w.left.get_mut(i)) {
+                *l = Some((slot, mark));
+            }
+            attach(sh, os, job);
+        }
+        Step::Moved
+    }
+
+    /// Jobs, marks and page sets agree (I1, I3).
+    pub(crate) fn check(&self, sh: &Shared<O>, os: &O, aborting: bool) -> Result<(), &'static str> {
+        self.cred.check()?;
+        let w = &self.writes;
+        if aborting && !w.parked.is_empty() {
+            return Err("a write job is parked on an aborted connection");
+        }
+        if w.sent.front().is_some_and(|j| !seq_lt(self.acked, j.mark())) {
+            return Err("an acknowledged write job has not ended");
+        }
+        for (slot, mark) in w.left.iter().flatten() {
+            if os.slot_users(*slot) == 0 {
+                return Err("a page set in flight has no user");
+            }
+            if !seq_lt(self.acked, *mark) {
+                return Err("an acknowledged page set is still used");
+            }
+        }
+        for j in [w.sent.front(), w.parked.front()].into_iter().flatten() {
+            if let Some(slot) = j.slot() {
+                if os.slot_users(slot) == 0 {
+                    return Err("a write job's page set has no user");
+                }
+                if sh.sets.pages(slot).is_none() {
+                    return Err("a write job's page set is empty");
+                }
+            }
+        }
+        if !aborting && sh.seq.snd_nxt.wrapping_sub(self.acked) != self.cred.in_flight() {
+            return Err("bytes in flight and sequence numbers disagree");
+        }
+        Ok(())
+    }
+}
+
+/// Bits of an address within a page.
+const PAGE_MASK: u64 = 4095;
+
+enum Step {
+    Moved,
+    Again,
+    Stop,
+}

@@ -1,0 +1,350 @@
+//! One offloaded connection: what the kernel and the adapter say to it.
+//!
+//! Context: inpcb write lock held for every method; nothing sleeps. The life of a connection
+//! (close, abort) is in `lifecycle.rs`.
+
+use bitflags::bitflags;
+
+use crate::errno::Errno;
+use crate::os::{Counter, JobId, Os, SeqState};
+use crate::pageset::{PageSets, Ticket, Want};
+use crate::rx::Rx;
+use crate::shared::{ConnId, Shared, Tunables};
+use crate::tx::{Tx, TxParams};
+
+/// How the kernel's part of the connection ends. Each asks the caller to call a function that
+/// may let go of the inpcb lock and may call back into [`Conn::send_rst`] and [`Conn::detach`];
+/// no reference to the [`Conn`] may be held across it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum End {
+    /// Not at all.
+    #[default]
+    None,
+    /// `tcp_twstart`.
+    TimeWait,
+    /// `tcp_close`.
+    Close,
+    /// `tcp_drop` with this error.
+    Drop(Errno),
+}
+
+/// What a message led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "the kernel's side must follow"]
+pub struct Outcome {
+    /// Do this first.
+    pub end: End,
+    /// Then: the adapter will say nothing more about the tid. Release it and the reference of
+    /// the inpcb (`final_cpl_received`). True once in a connection's life.
+    pub final_cpl: bool,
+}
+
+impl Outcome {
+    /// Nothing to do.
+    pub const NONE: Outcome = Outcome {
+        end: End::None,
+        final_cpl: false,
+    };
+}
+
+/// The connection is up (CPL_ACT_ESTABLISH, CPL_PASS_ESTABLISH).
+#[derive(Clone, Copy, Debug)]
+pub struct EstablishInit {
+    /// Who it is on the adapter.
+    pub id: ConnId,
+    /// `snd_isn` of the CPL: sequence number of the first payload byte to send.
+    pub snd_isn: u32,
+    /// `rcv_isn` of the CPL: sequence number of the first payload byte to come.
+    pub rcv_isn: u32,
+    /// Receive window given with the open request, bytes (RCV_BUFSIZ in opt0 times 1024).
+    pub rcv_wnd: u32,
+    /// Work-request credits the firmware grants (`params.ofldq_wr_cred`), units of 16 bytes.
+    pub wr_credits: u16,
+    /// Rest of what transmit needs.
+    pub tx: TxParams,
+}
+
+bitflags! {
+    /// Where the connection stands.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) struct Flags: u16 {
+        /// ESTABLISH has come.
+        const ESTABLISHED = 1 << 0;
+        /// The peer's FIN has come.
+        const PEER_FIN = 1 << 1;
+        /// Our FIN is acknowledged (CPL_CLOSE_CON_RPL).
+        const FIN_ACKED = 1 << 2;
+        /// An abort is in progress, whoever began it (TPF_ABORT_SHUTDOWN).
+        const ABORT = 1 << 3;
+        /// CPL_ABORT_REQ is still to be sent.
+        const REQ_OWED = 1 << 4;
+        /// CPL_ABORT_REQ was sent, CPL_ABORT_RPL_RSS is to come.
+        const REQ_SENT = 1 << 5;
+        /// CPL_ABORT_RPL is still to be sent.
+        const RPL_OWED = 1 << 6;
+        /// The abort is over once the CPL_ABORT_RPL owed is sent.
+        const LAST = 1 << 7;
+        /// The final CPL has come: the tid is done.
+        const FINAL = 1 << 8;
+        /// The kernel has let go of the tcpcb.
+        const DETACHED = 1 << 9;
+    }
+}
+
+/// One offloaded connection (the logic of `struct toepcb`).
+pub struct Conn<O: Os> {
+    pub(crate) sh: Shared<O>,
+    pub(crate) rx: Rx<O>,
+    pub(crate) tx: Tx<O>,
+    pub(crate) flags: Flags,
+    /// What jobs hear that end with the connection.
+    pub(crate) why: Option<Errno>,
+}
+
+impl<O: Os> Conn<O> {
+    /// A connection not yet established. `id.tid` is not used before [`Conn::established`].
+    pub fn new(id: ConnId, tun: Tunables, sets: PageSets<O>) -> Conn<O> {
+        Conn {
+            sh: Shared {
+                id,
+                seq: SeqState::default(),
+                sets,
+                tun,
+            },
+            rx: Rx::new(),
+            tx: Tx::new(),
+            flags: Flags::empty(),
+            why: None,
+        }
+    }
+
+    /// Who the connection is on the adapter.
+    pub fn id(&self) -> &ConnId {
+        &self.sh.id
+    }
+
+    /// Take over changed settings.
+    pub fn set_tunables(&mut self, tun: Tunables) {
+        self.sh.tun = tun;
+    }
+
+    /// The connection is up. Sends FW_FLOWC_WR, sets the tcpcb to ESTABLISHED and shows the
+    /// sequence numbers in it; the caller does the rest of `make_established` (options, MSS,
+    /// `soisconnected`) before. If the kernel dropped the connection meanwhile, it is aborted.
+    pub fn established(&mut self, os: &mut O, init: &EstablishInit) -> Outcome {
+        if self.flags.contains(Flags::ESTABLISHED) {
+            return self.bad_cpl(os);
+        }
+        self.flags |= Flags::ESTABLISHED;
+        self.sh.id = init.id;
+        self.sh.seq = SeqState {
+            rcv_nxt: init.rcv_isn,
+            rcv_wnd: i32::try_from(init.rcv_wnd).unwrap_or(i32::MAX),
+            snd_una: init.snd_isn,
+            snd_nxt: init.snd_isn,
+        };
+        let gone = self.gone(os);
+        self.tx
+            .established(&self.sh, os, init.wr_credits, init.tx, !gone);
+        if gone {
+            self.start_abort(os, Errno::ECONNABORTED);
+            return Outcome::NONE;
+        }
+        os.set_tcp_state(crate::os::TcpState::Established);
+        os.publish(&self.sh.seq);
+        // opt0 carries at most 1023 KB of the window: give the rest.
+        self.rx.rcvd(&mut self.sh, os);
+        self.tx.output(&mut self.sh, os);
+        Outcome::NONE
+    }
+
+    /// `tod_output`: send what lies in so_snd.
+    pub fn output(&mut self, os: &mut O) {
+        if self.alive(os) {
+            self.tx.output(&mut self.sh, os);
+        }
+    }
+
+    /// `tod_rcvd`: the socket's user has taken data.
+    pub fn rcvd(&mut self, os: &mut O) {
+        if self.alive(os) {
+            self.rx.rcvd(&mut self.sh, os);
+        }
+    }
+
+    /// CPL_RX_DATA with its payload.
+    pub fn rx_data(&mut self, os: &mut O, cpl: &wire::RxData, m: O::Mbuf) -> Outcome {
+        if !self.alive(os) {
+            os.rcv_discard(m);
+            return Outcome::NONE;
+        }
+        if os.rcv_shut() {
+            // Data for nobody: the peer shall know (as do_rx_data does).
+            os.rcv_discard(m);
+            return self.give_up(os, Errno::ECONNRESET);
+        }
+        let r = self.rx.rx_data(&mut self.sh, os, cpl, m);
+        self.judge(os, r)
+    }
+
+    /// CPL_RX_DATA_DDP.
+    pub fn rx_data_ddp(&mut self, os: &mut O, cpl: &wire::RxDataDdp) -> Outcome {
+        if self.over() {
+            return Outcome::NONE;
+        }
+        let r = self.rx.rx_data_ddp(&mut self.sh, os, cpl);
+        self.judge(os, r)
+    }
+
+    /// CPL_RX_DDP_COMPLETE.
+    pub fn rx_ddp_complete(&mut self, os: &mut O, cpl: &wire::RxDdpComplete) -> Outcome {
+        if self.over() {
+            return Outcome::NONE;
+        }
+        let r = self.rx.rx_ddp_complete(&mut self.sh, os, cpl);
+        self.judge(os, r)
+    }
+
+    /// CPL_SET_TCB_RPL.
+    pub fn set_tcb_rpl(&mut self, os: &mut O, cpl: &wire::SetTcbRpl) -> Outcome {
+        if self.over() {
+            return Outcome::NONE;
+        }
+        let r = self.rx.set_tcb_rpl(&mut self.sh, os, cpl);
+        self.judge(os, r)
+    }
+
+    /// CPL_FW4_ACK: credits are back, the peer has acknowledged. Parked writes go on at once.
+    pub fn fw4_ack(&mut self, os: &mut O, cpl: &wire::Fw4Ack) -> Outcome {
+        if self.over() || self.flags.intersects(Flags::ABORT | Flags::FIN_ACKED) {
+            return Outcome::NONE;
+        }
+        let gone = self.gone(os);
+        let r = self.tx.fw4_ack(&mut self.sh, os, cpl, gone);
+        self.judge(os, r)
+    }
+
+    /// An aio_read job.
+    ///
+    /// # Errors
+    /// Declined: the generic path shall have it.
+    pub fn aio_read(&mut self, os: &mut O, job: O::Job) -> Result<(), O::Job> {
+        if !self.alive(os) {
+            return Err(job);
+        }
+        self.rx.aio_read(&mut self.sh, os, job)
+    }
+
+    /// An aio_write job. If its pages are not held yet, the worker is asked for them; a caller
+    /// that may sleep serves [`Conn::want_pages`] itself and saves the round trip.
+    ///
+    /// # Errors
+    /// Declined: the generic path shall have it (`tx_zcopy` is off, nothing to write, the
+    /// connection is closed or closing).
+    pub fn aio_write(&mut self, os: &mut O, job: O::Job) -> Result<(), O::Job> {
+        if !self.alive(os) {
+            return Err(job);
+        }
+        self.tx.aio_write(&mut self.sh, os, job)
+    }
+
+    /// `aio_cancel` of a job. True: it is ended or will be as soon as that is safe. False: it is
+    /// not here, or in flight and must run its course.
+    pub fn cancel(&mut self, os: &mut O, id: JobId) -> bool {
+        self.rx.cancel(&mut self.sh, os, id) || self.tx.cancel(&mut self.sh, os, id)
+    }
+
+    /// What pages to hold next, if any. The caller drops the lock, faults them in, and answers
+    /// with [`Conn::pages_ready`]; the job named stays valid until then.
+    pub fn want_pages(&mut self, os: &mut O) -> Option<Want> {
+        if !self.alive(os) {
+            return None;
+        }
+        if let Some(w) = self.rx.want_pages(&mut self.sh, os) {
+            return Some(w);
+        }
+        self.tx.want_pages(&mut self.sh, os)
+    }
+
+    /// The answer to [`Conn::want_pages`].
+    pub fn pages_ready(&mut self, os: &mut O, ticket: Ticket, pages: Result<O::Pages, Errno>) {
+        if self.tx.owns(&ticket) {
+            self.tx.pages_ready(&mut self.sh, os, ticket, pages);
+        } else {
+            self.rx.pages_ready(&mut self.sh, os, ticket, pages);
+        }
+    }
+
+    /// A shortage may be over.
+    pub fn retry(&mut self, os: &mut O) -> Outcome {
+        if !self.flags.contains(Flags::ESTABLISHED) || self.over() {
+            return Outcome::NONE;
+        }
+        let o = self.retry_abort(os);
+        if self.alive(os) {
+            self.rx.retry(&mut self.sh, os);
+            self.tx.retry(&mut self.sh, os);
+        }
+        o
+    }
+
+    /// Nothing refers to the value any more: no CPL is to come, the kernel let go of it, and no
+    /// worker holds a ticket.
+    pub fn releasable(&self) -> bool {
+        let up = self.flags.contains(Flags::ESTABLISHED);
+        (self.over() || !up)
+            && self.flags.contains(Flags::DETACHED)
+            && self.tx.idle()
+            && self.rx.idle()
+    }
+
+    /// What must hold after every step (I1, I3, I5).
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check_invariants(&self, os: &O) -> Result<(), &'static str> {
+        self.tx.check(&self.sh, os, self.flags.contains(Flags::ABORT))?;
+        if self.over() && !self.tx.quiet() {
+            return Err("write jobs outlive the connection");
+        }
+        if self.flags.contains(Flags::REQ_OWED | Flags::REQ_SENT) {
+            return Err("CPL_ABORT_REQ both sent and owed");
+        }
+        if self.flags.intersects(Flags::REQ_OWED | Flags::REQ_SENT | Flags::RPL_OWED)
+            && !self.flags.contains(Flags::ABORT)
+        {
+            return Err("abort messages without an abort");
+        }
+        Ok(())
+    }
+
+    /// The kernel holds no socket of ours any more.
+    pub(crate) fn gone(&self, os: &O) -> bool {
+        self.flags.contains(Flags::DETACHED) || os.dropped()
+    }
+
+    /// The adapter is done with the tid.
+    pub(crate) fn over(&self) -> bool {
+        self.flags.contains(Flags::FINAL)
+    }
+
+    /// Established, not aborting, not over, and the socket is there.
+    pub(crate) fn alive(&self, os: &O) -> bool {
+        self.flags.contains(Flags::ESTABLISHED)
+            && !self.flags.intersects(Flags::ABORT | Flags::FINAL)
+            && !self.gone(os)
+    }
+
+    fn judge<E>(&mut self, os: &mut O, r: Result<(), E>) -> Outcome {
+        match r {
+            Ok(()) => Outcome::NONE,
+            Err(_) => self.bad_cpl(os),
+        }
+    }
+
+    /// The adapter said what cannot be: this one connection is closed.
+    pub(crate) fn bad_cpl(&mut self, os: &mut O) -> Outcome {
+        os.count(Counter::BadCpl, 1);
+        self.give_up(os, Errno::ECONNABORTED)
+    }
+}

@@ -1,0 +1,228 @@
+//! How a connection ends: FIN both ways, abort from either side, the kernel letting go.
+//!
+//! Context as in `conn.rs`. The tid is done (`final_cpl`) when both FINs are acknowledged, or
+//! with the reply to our abort, or when the peer's abort is answered; exactly once.
+
+use crate::conn::{Conn, End, Flags, Outcome};
+use crate::errno::Errno;
+use crate::os::{Os, TcpState};
+use crate::status::abort_errno;
+
+impl<O: Os> Conn<O> {
+    /// `tod_send_fin`: close our direction once all data is handed over.
+    pub fn send_fin(&mut self, os: &mut O) {
+        if self.alive(os) {
+            self.tx.send_fin(&mut self.sh, os);
+        } else if !self.flags.contains(Flags::ESTABLISHED) {
+            self.tx.fin_wanted();
+        }
+    }
+
+    /// `tod_send_rst`: abort. Calls after the first do nothing.
+    pub fn send_rst(&mut self, os: &mut O) {
+        if self.flags.contains(Flags::ESTABLISHED) && !self.over() {
+            self.start_abort(os, Errno::ECONNABORTED);
+        }
+    }
+
+    /// `tod_pcb_detach`: the kernel lets go of the tcpcb. A connection that is neither closing
+    /// nor aborted is aborted, or its tid would never come back.
+    pub fn detach(&mut self, os: &mut O) {
+        self.flags |= Flags::DETACHED;
+        if !self.flags.contains(Flags::ESTABLISHED) || self.over() {
+            return;
+        }
+        if !self.tx.fin_sent() {
+            self.start_abort(os, Errno::ECONNABORTED);
+        }
+    }
+
+    /// CPL_PEER_CLOSE: the peer's FIN.
+    pub fn peer_close(&mut self, os: &mut O, cpl: &wire::PeerClose) -> Outcome {
+        if self.over() || self.flags.contains(Flags::ABORT) {
+            return Outcome::NONE;
+        }
+        if !self.flags.contains(Flags::ESTABLISHED) || self.flags.contains(Flags::PEER_FIN) {
+            return self.bad_cpl(os);
+        }
+        self.flags |= Flags::PEER_FIN;
+        if self.gone(os) {
+            return self.maybe_final(os, End::None);
+        }
+        self.rx.peer_fin(&mut self.sh, os, cpl.rcv_nxt);
+        os.publish(&self.sh.seq);
+        match os.tcp_state() {
+            TcpState::SynReceived | TcpState::Established => {
+                os.set_tcp_state(TcpState::CloseWait);
+                Outcome::NONE
+            }
+            TcpState::FinWait1 => {
+                os.set_tcp_state(TcpState::Closing);
+                Outcome::NONE
+            }
+            TcpState::FinWait2 => self.maybe_final(os, End::TimeWait),
+            _ => self.bad_cpl(os),
+        }
+    }
+
+    /// CPL_CLOSE_CON_RPL: the peer has acknowledged our FIN, and so all data before it.
+    pub fn close_con_rpl(&mut self, os: &mut O, cpl: &wire::CloseConRpl) -> Outcome {
+        if self.over() || self.flags.contains(Flags::ABORT) {
+            return Outcome::NONE;
+        }
+        if !self.tx.fin_sent() || self.flags.contains(Flags::FIN_ACKED) {
+            return self.bad_cpl(os);
+        }
+        self.flags |= Flags::FIN_ACKED;
+        let gone = self.gone(os);
+        self.sh.seq.snd_una = cpl.snd_nxt.wrapping_sub(1);
+        self.tx.all_acked(&mut self.sh, os, gone);
+        if gone {
+            return self.maybe_final(os, End::None);
+        }
+        os.publish(&self.sh.seq);
+        match os.tcp_state() {
+            TcpState::Closing => self.maybe_final(os, End::TimeWait),
+            TcpState::LastAck => self.maybe_final(os, End::Close),
+            TcpState::FinWait1 => {
+                if os.rcv_shut() {
+                    os.so_disconnected();
+                }
+                os.set_tcp_state(TcpState::FinWait2);
+                Outcome::NONE
+            }
+            _ => self.bad_cpl(os),
+        }
+    }
+
+    /// CPL_ABORT_REQ_RSS: reset by the peer, timed out, or as bad. Advice is ignored; anything
+    /// else is owed a CPL_ABORT_RPL.
+    pub fn abort_req(&mut self, os: &mut O, cpl: &wire::AbortReqRss) -> Outcome {
+        if cpl.status.is_neg_advice() {
+            return Outcome::NONE;
+        }
+        if self.over() {
+            return Outcome::NONE;
+        }
+        let crossed = self.flags.contains(Flags::ABORT);
+        self.flags |= Flags::ABORT | Flags::RPL_OWED;
+        let mut end = End::None;
+        if crossed && self.flags.intersects(Flags::REQ_SENT | Flags::REQ_OWED) {
+            // Ours is on its way; its reply is the last word.
+            if self.flags.contains(Flags::REQ_OWED) {
+                // Not even sent: the peer's abort does for both.
+                self.flags.remove(Flags::REQ_OWED);
+                self.flags |= Flags::LAST;
+            }
+        } else if !crossed {
+            self.flags |= Flags::LAST;
+            let gone = self.gone(os);
+            let why = abort_errno(os.tcp_state(), cpl.status);
+            self.why = Some(why);
+            self.tx.stop(os, why);
+            if !gone {
+                end = End::Drop(why);
+            }
+        }
+        let o = self.retry_abort(os);
+        Outcome { end, ..o }
+    }
+
+    /// CPL_ABORT_RPL_RSS: the answer to our CPL_ABORT_REQ.
+    pub fn abort_rpl(&mut self, os: &mut O, _cpl: &wire::AbortRplRss) -> Outcome {
+        if self.over() {
+            return Outcome::NONE;
+        }
+        if !self.flags.contains(Flags::REQ_SENT) {
+            return self.bad_cpl(os);
+        }
+        self.flags.remove(Flags::REQ_SENT);
+        self.flags |= Flags::LAST;
+        self.retry_abort(os)
+    }
+
+    /// Begin an abort from our side, once.
+    pub(crate) fn start_abort(&mut self, os: &mut O, why: Errno) {
+        if self.flags.contains(Flags::ABORT) {
+            return;
+        }
+        self.flags |= Flags::ABORT | Flags::REQ_OWED;
+        self.why = Some(why);
+        self.tx.stop(os, why);
+        let _ = self.retry_abort(os);
+    }
+
+    /// Abort from our side, and tell the kernel.
+    pub(crate) fn give_up(&mut self, os: &mut O, why: Errno) -> Outcome {
+        let already = self.flags.contains(Flags::ABORT);
+        self.start_abort(os, why);
+        let end = if already || self.gone(os) {
+            End::None
+        } else {
+            End::Drop(why)
+        };
+        Outcome {
+            end,
+            final_cpl: false,
+        }
+    }
+
+    /// Send the abort messages owed, as far as work requests are to be had, and see whether the
+    /// abort is over.
+    pub(crate) fn retry_abort(&mut self, os: &mut O) -> Outcome {
+        if !self.flags.contains(Flags::ABORT) || self.over() {
+            return Outcome::NONE;
+        }
+        let mut short = false;
+        if self.flags.contains(Flags::RPL_OWED) {
+            if self.tx.send_abort_rpl(&self.sh, os) {
+                self.flags.remove(Flags::RPL_OWED);
+            } else {
+                short = true;
+            }
+        }
+        if self.flags.contains(Flags::REQ_OWED) {
+            if self.tx.send_abort_req(&self.sh, os) {
+                self.flags.remove(Flags::REQ_OWED);
+                self.flags |= Flags::REQ_SENT;
+            } else {
+                short = true;
+            }
+        }
+        if short {
+            os.retry_later();
+        }
+        let waiting = Flags::REQ_OWED | Flags::REQ_SENT | Flags::RPL_OWED;
+        if self.flags.contains(Flags::LAST) && !self.flags.intersects(waiting) {
+            return self.finish(os, End::None);
+        }
+        Outcome::NONE
+    }
+
+    /// Both FINs acknowledged?
+    fn maybe_final(&mut self, os: &mut O, end: End) -> Outcome {
+        if self.flags.contains(Flags::PEER_FIN | Flags::FIN_ACKED) {
+            self.finish(os, end)
+        } else {
+            // The tcpcb's state and the adapter's disagree.
+            match end {
+                End::None => Outcome::NONE,
+                _ => self.bad_cpl(os),
+            }
+        }
+    }
+
+    /// The final CPL has come: no DMA reaches any page of the connection from here on.
+    fn finish(&mut self, os: &mut O, end: End) -> Outcome {
+        self.flags |= Flags::FINAL;
+        if self.flags.contains(Flags::ABORT) && !self.gone(os) {
+            os.snd_flush();
+        }
+        self.tx.end(os, self.why.unwrap_or(Errno::ECONNABORTED));
+        self.rx.fail_all(&mut self.sh, os, self.why);
+        Outcome {
+            end,
+            final_cpl: true,
+        }
+    }
+}

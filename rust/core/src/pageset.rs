@@ -1,0 +1,354 @@
+//! The page sets of a connection: user buffers whose pages are held, kept for reuse.
+//!
+//! One slot holds one buffer, in either direction. A set is found again only under exactly the
+//! same [`PageKey`] (I7). Users of a slot (posted buffers, staged jobs, mbufs in so_snd) are
+//! counted by [`Os::slot_use`] outside of this type, because mbufs are freed in any context; a
+//! set in use is never evicted, and its pages are never unwired (I3).
+//!
+//! Context: inpcb write lock held; nothing sleeps. Dropping [`Os::Pages`] unwires them.
+
+use crate::errno::Errno;
+use crate::os::{Counter, JobId, Os, PageKey, Pages};
+use crate::ppod::{self, Ppods};
+
+/// Fewer slots than this could not serve two posted buffers, staged jobs and a write at once.
+pub const MIN_SLOTS: usize = 8;
+
+/// Page pods of a set.
+#[derive(Debug)]
+pub(crate) struct SetPods {
+    /// The reservation in the adapter's region.
+    pub(crate) ppods: Ppods,
+    /// Which of the adapter's four page sizes they are in.
+    pub(crate) size_idx: u8,
+    /// How many of them are written to the adapter already.
+    pub(crate) written: u32,
+}
+
+#[derive(Debug, Default)]
+enum Body<P> {
+    #[default]
+    Free,
+    /// A worker is holding the pages now.
+    Wanted { key: PageKey, serial: u32 },
+    Held {
+        key: PageKey,
+        pages: P,
+        pods: Option<SetPods>,
+    },
+}
+
+/// One page set, or room for one. Opaque; made by [`Default`].
+#[derive(Debug)]
+pub struct Slot<P> {
+    body: Body<P>,
+    /// Clock of the last use.
+    stamp: u32,
+}
+
+impl<P> Default for Slot<P> {
+    fn default() -> Self {
+        Slot {
+            body: Body::Free,
+            stamp: 0,
+        }
+    }
+}
+
+/// Right to fill one reserved slot, once: by [`PageSets::fill`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a reserved slot stays reserved"]
+pub struct Ticket {
+    slot: u16,
+    serial: u32,
+}
+
+/// Pages to hold, with no lock held. The job named stays valid until the answer is given: if it
+/// is cancelled meanwhile, it ends only then.
+#[derive(Debug)]
+#[must_use = "a reserved slot stays reserved"]
+pub struct Want {
+    /// To hand back with the answer.
+    pub ticket: Ticket,
+    /// The job.
+    pub job: JobId,
+    /// First byte, a user address.
+    pub addr: u64,
+    /// Bytes. Address and length never span more than [`crate::ddp::MAX_SPAN`] bytes of pages.
+    pub len: u32,
+    /// Hold for writing (receive).
+    pub write: bool,
+    /// Key of the buffer, its generation read before this value was made.
+    pub key: PageKey,
+}
+
+/// 4096-byte pages that `len` bytes from `addr` on touch.
+#[must_use]
+pub fn pages_of(addr: u64, len: u32) -> u32 {
+    let first = addr % ppod::PAGE;
+    let span = first + u64::from(len);
+    u32::try_from(span.div_ceil(ppod::PAGE)).unwrap_or(u32::MAX)
+}
+
+/// All page sets of a connection.
+pub struct PageSets<O: Os> {
+    slots: O::Slots,
+    clock: u32,
+    limit: u16,
+}
+
+impl<O: Os> PageSets<O> {
+    /// `slots` must be all free ([`Slot::default`]); more than 65535 are not used.
+    pub fn new(slots: O::Slots) -> Self {
+        PageSets {
+            slots,
+            clock: 0,
+            limit: u16::MAX,
+        }
+    }
+
+    /// Keep at most `limit` sets from now on, but never fewer than [`MIN_SLOTS`]
+    /// ([`crate::shared::Tunables::cache`]). Sets in use count, too.
+    pub fn set_limit(&mut self, limit: u16) {
+        self.limit = limit;
+    }
+
+    /// Find the set with exactly this key, and mark it as used now ([`Counter::CacheHit`]). Does
+    /// not add a user.
+    pub fn lookup(&mut self, os: &mut O, key: &PageKey) -> Option<u16> {
+        let stamp = self.tick();
+        let (i, slot) = self
+            .slots
+            .as_mut()
+            .iter_mut()
+            .enumerate()
+            .find(|(_, s)| matches!(&s.body, Body::Held { key: k, .. } if k == key))?;
+        slot.stamp = stamp;
+        let id = u16::try_from(i).ok()?;
+        os.count(Counter::CacheHit, 1);
+        Some(id)
+    }
+
+    /// Reserve a slot for the pages of `key`, about to be held for `job`, and charge them to the
+    /// budgets. Sets without users are evicted if need be, to have room and to get under the
+    /// budgets: those that can never be found again first, then the longest unused.
+    /// `None`: every set is in use, or the budgets are exhausted by others.
+    pub fn reserve(&mut self, os: &mut O, job: &O::Job, key: PageKey) -> Option<Ticket> {
+        let limit = usize::from(self.limit).max(MIN_SLOTS);
+        while self.taken() >= limit.min(self.slots.as_ref().len()) {
+            self.evict(os, &key)?;
+        }
+        let pages = pages_of(key.addr, key.len);
+        while !os.charge_pages(job, pages) {
+            self.evict(os, &key)?;
+        }
+        let serial = self.tick();
+        let slots = self.slots.as_mut().iter_mut().enumerate();
+        let (i, slot) = { slots }.find(|(_, s)| matches!(s.body, Body::Free))?;
+        let ticket = Ticket {
+            slot: u16::try_from(i).ok()?,
+            serial,
+        };
+        slot.body = Body::Wanted { key, serial };
+        Some(ticket)
+    }
+
+    /// Answer a ticket: put the held pages in the reserved slot, or free the slot. Does not add
+    /// a user.
+    ///
+    /// # Errors
+    /// The error handed in, or EFAULT if the pages are not as many as the buffer touches (they
+    /// are released).
+    pub fn fill(
+        &mut self,
+        _os: &mut O,
+        ticket: Ticket,
+        pages: Result<O::Pages, Errno>,
+    ) -> Result<u16, Errno> {
+        let stamp = self.tick();
+        let s = self.slots.as_mut().get_mut(usize::from(ticket.slot));
+        let s = s.ok_or(Errno::EFAULT)?;
+        let key = match s.body {
+            Body::Wanted { key, serial } if serial == ticket.serial => key,
+            _ => return Err(Errno::EFAULT),
+        };
+        s.body = Body::Free;
+        let pages = pages?;
+        if usize::try_from(pages_of(key.addr, key.len)) != Ok(pages.count()) {
+            return Err(Errno::EFAULT);
+        }
+        s.stamp = stamp;
+        s.body = Body::Held {
+            key,
+            pages,
+            pods: None,
+        };
+        Ok(ticket.slot)
+    }
+
+    fn tick(&mut self) -> u32 {
+        self.clock = self.clock.wrapping_add(1);
+        self.clock
+    }
+
+    /// The held pages of a slot.
+    #[must_use]
+    pub fn pages(&self, slot: u16) -> Option<&O::Pages> {
+        match &self.get(slot)?.body {
+            Body::Held { pages, .. } => Some(pages),
+            _ => None,
+        }
+    }
+
+    /// The key of a slot's set.
+    #[must_use]
+    pub fn key(&self, slot: u16) -> Option<&PageKey> {
+        match &self.get(slot)?.body {
+            Body::Held { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Mark a slot's pages dirty: bytes were placed in or copied to them.
+    pub fn dirty(&mut self, slot: u16) {
+        if let Some(Slot {
+            body: Body::Held { pages, .. },
+            ..
+        }) = self.slots.as_mut().get_mut(usize::from(slot))
+        {
+            pages.dirty();
+        }
+    }
+
+    /// Page pods of a slot's set, with its pages and key.
+    pub(crate) fn pods_mut(
+        &mut self,
+        slot: u16,
+    ) -> Option<(&PageKey, &O::Pages, &mut Option<SetPods>)> {
+        match &mut self.slots.as_mut().get_mut(usize::from(slot))?.body {
+            Body::Held { key, pages, pods } => Some((key, pages, pods)),
+            _ => None,
+        }
+    }
+
+    /// Page pods of a slot's set.
+    pub(crate) fn pods(&self, slot: u16) -> Option<&SetPods> {
+        match &self.get(slot)?.body {
+            Body::Held { pods, .. } => pods.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Give back the page pods of sets without users (their pages stay held). Returns the pods
+    /// given back.
+    pub fn shed_ppods(&mut self, os: &mut O) -> u32 {
+        let mut n = 0;
+        for (i, s) in self.slots.as_mut().iter_mut().enumerate() {
+            let Ok(id) = u16::try_from(i) else { break };
+            if let Body::Held { pods, .. } = &mut s.body
+                && os.slot_users(id) == 0
+                && let Some(p) = pods.take()
+            {
+                n += p.ppods.count();
+                os.ppod_free(p.ppods);
+            }
+        }
+        n
+    }
+
+    /// Release every set without users: pages unwired, pods given back. True if none is left:
+    /// no slot is held or reserved. To be called when the connection ends, and again when the
+    /// last user of a slot is gone.
+    pub fn release_idle(&mut self, os: &mut O) -> bool {
+        let mut clean = true;
+        for i in 0..self.slots.as_ref().len() {
+            let Ok(id) = u16::try_from(i) else { break };
+            let held = match self.slots.as_ref().get(i).map(|s| &s.body) {
+                Some(Body::Held { .. }) => true,
+                Some(Body::Wanted { .. }) => {
+                    clean = false;
+                    false
+                }
+                _ => false,
+            };
+            if held {
+                if os.slot_users(id) == 0 {
+                    self.drop_slot(os, i);
+                } else {
+                    clean = false;
+                }
+            }
+        }
+        clean
+    }
+
+    /// Slots held or reserved.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        let slots = self.slots.as_ref().iter();
+        slots.filter(|s| !matches!(s.body, Body::Free)).count()
+    }
+
+    /// Pages held in all slots.
+    #[must_use]
+    pub fn pages_held(&self) -> usize {
+        let slots = self.slots.as_ref().iter();
+        slots
+            .map(|s| match &s.body {
+                Body::Held { pages, .. } => pages.count(),
+                _ => 0,
+            })
+            .sum()
+    }
+
+    /// Page pods reserved for all slots.
+    #[must_use]
+    pub fn ppods_held(&self) -> u32 {
+        let slots = self.slots.as_ref().iter();
+        slots
+            .map(|s| match &s.body {
+                Body::Held { pods: Some(p), .. } => p.ppods.count(),
+                _ => 0,
+            })
+            .sum()
+    }
+
+    fn get(&self, slot: u16) -> Option<&Slot<O::Pages>> {
+        self.slots.as_ref().get(usize::from(slot))
+    }
+
+    /// Make a slot free: of the sets without users one of the same space and another generation
+    /// (it will never be found again), else the longest unused.
+    fn evict(&mut self, os: &mut O, key: &PageKey) -> Option<usize> {
+        let mut best: Option<(usize, bool, u32)> = None;
+        for (i, s) in self.slots.as_ref().iter().enumerate() {
+            let Ok(id) = u16::try_from(i) else { break };
+            let Body::Held { key: k, .. } = &s.body else {
+                continue;
+            };
+            if os.slot_users(id) != 0 {
+                continue;
+            }
+            let stale = k.space == key.space && k.generation != key.generation;
+            let age = self.clock.wrapping_sub(s.stamp);
+            if best.is_none_or(|(_, bs, ba)| (stale, age) > (bs, ba)) {
+                best = Some((i, stale, age));
+            }
+        }
+        let (i, ..) = best?;
+        os.count(Counter::CacheEvict, 1);
+        self.drop_slot(os, i);
+        Some(i)
+    }
+
+    fn drop_slot(&mut self, os: &mut O, i: usize) {
+        if let Some(s) = self.slots.as_mut().get_mut(i)
+            && let Body::Held { pages, pods, .. } = core::mem::take(&mut s.body)
+        {
+            if let Some(p) = pods {
+                os.ppod_free(p.ppods);
+            }
+            drop(pages);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What both directions of a connection touch.
+
+use crate::os::{Os, SeqState};
+use crate::pageset::PageSets;
+
+/// Who the connection is on the adapter. Constant once established.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnId {
+    /// Chip generation.
+    pub chip: wire::Chip,
+    /// Connection identifier.
+    pub tid: u32,
+    /// Physical function, for FLOWC.
+    pub pf: u8,
+    /// Transmit channel.
+    pub channel: u8,
+    /// Port.
+    pub port: u8,
+    /// Absolute id of the ingress queue that gets the connection's CPLs.
+    pub rxq: u16,
+}
+
+/// Settings read when they matter; copies of the adapter's sysctls.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunables {
+    /// `toe.ddp` (`rx_zcopy`).
+    pub ddp: bool,
+    /// `toe.tx_zcopy`.
+    pub tx_zcopy: bool,
+    /// `toe.sndbuf`: bytes the adapter buffers for sending, -1 for the default.
+    pub sndbuf: i32,
+    /// Page sets kept per connection.
+    pub cache: u16,
+}
+
+/// State common to receive and transmit.
+pub struct Shared<O: Os> {
+    /// Identity.
+    pub id: ConnId,
+    /// Sequence numbers and windows.
+    pub seq: SeqState,
+    /// Page sets of both directions.
+    pub sets: PageSets<O>,
+    /// Settings.
+    pub tun: Tunables,
+}

@@ -1,0 +1,454 @@
+//! Transmit: what lies in so_snd goes out as FW_OFLD_TX_DATA_WRs, as far as credits allow.
+//!
+//! Context: inpcb write lock. Bytes leave so_snd when CPL_FW4_ACK returns the credits of the
+//! work request that carried them. A shortage of credits suspends transmit until a quarter of
+//! them is back; a shortage of work requests is retried ([`Os::retry_later`]).
+
+use bitflags::bitflags;
+use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData};
+
+use crate::aiotx::Writes;
+use crate::fault::BadCpl;
+use crate::os::{Counter, Os, Queue};
+use crate::sgl::{MAX_SEGS, Sgl};
+use crate::shared::Shared;
+use crate::wr;
+use crate::txcredits::{MAX_PLEN, MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
+
+/// Payload bytes that go as immediate data: what one 64-byte descriptor holds beside the header.
+pub const MAX_IMM: u32 = 48;
+/// A work request carries no less than this if so_snd has it, however small so_snd is.
+const MIN_CHUNK: u32 = 32 * 1024;
+
+/// What transmit needs to know when the connection comes up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TxParams {
+    /// Bytes the adapter may buffer for sending (FLOWC SNDBUF).
+    pub sndbuf: u32,
+    /// Payload bytes of a full segment, options taken off (FLOWC MSS).
+    pub emss: u16,
+    /// Align payload to full segments (`toe.tx_align`; T5 at 40 Gb/s).
+    pub tx_align: bool,
+    /// Nagle's algorithm is on.
+    pub nagle: bool,
+}
+
+bitflags! {
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) struct TxFlags: u8 {
+        /// FW_FLOWC_WR was sent.
+        const FLOWC_SENT = 1 << 0;
+        /// FW_FLOWC_WR tells sequence numbers: the connection was taken over by the kernel.
+        const FLOWC_SEQ = 1 << 1;
+        /// Payload was sent.
+        const DATA_SENT = 1 << 2;
+        /// Out of credits.
+        const SUSPENDED = 1 << 3;
+        /// Close our direction after the data.
+        const SEND_FIN = 1 << 4;
+        /// CPL_CLOSE_CON_REQ was sent.
+        const FIN_SENT = 1 << 5;
+        /// Nothing is sent any more.
+        const STOPPED = 1 << 6;
+    }
+}
+
+/// Transmit side of a connection.
+pub struct Tx<O: Os> {
+    pub(crate) cred: TxCredits,
+    pub(crate) flags: TxFlags,
+    pub(crate) params: TxParams,
+    /// Sequence number of the first byte in so_snd.
+    pub(crate) acked: u32,
+    pub(crate) writes: Writes<O>,
+}
+
+/// Segments that fit a work request of `credits`.
+#[must_use]
+pub fn max_dsgl_nsegs(credits: u8) -> usize {
+    let credits = usize::from(credits.min(MAX_WR_CREDITS));
+    let Some(room) = (credits * 16).checked_sub(32) else {
+        return 0;
+    };
+    // Pairs of 24 bytes; half a pair takes 16.
+    (1 + 2 * (room / 24) + usize::from(room % 24 >= 16)).min(MAX_SEGS)
+}
+
+/// Payload that fits a work request of `credits` as immediate data.
+#[must_use]
+pub fn max_imm_payload(credits: u8) -> u32 {
+    (u32::from(credits) * 16).saturating_sub(16).min(MAX_IMM)
+}
+
+impl<O: Os> Default for Tx<O> {
+    fn default() -> Self {
+        Tx::new()
+    }
+}
+
+impl<O: Os> Tx<O> {
+    /// Before the connection is up.
+    #[must_use]
+    pub fn new() -> Tx<O> {
+        Tx {
+            cred: TxCredits::new(0),
+            flags: TxFlags::empty(),
+            params: TxParams {
+                sndbuf: 0,
+                emss: 0,
+                tx_align: false,
+                nagle: false,
+            },
+            acked: 0,
+            writes: Writes::new(),
+        }
+    }
+
+    /// The connection is up: introduce it to the firmware. `seq` is false if the kernel dropped
+    /// it already and it is only to be aborted.
+    pub(crate) fn established(
+        &mut self,
+        sh: &Shared<O>,
+        os: &mut O,
+        wr_credits: u16,
+        params: TxParams,
+        seq: bool,
+    ) {
+        self.cred = TxCredits::new(wr_credits);
+        self.params = params;
+        self.acked = sh.seq.snd_una;
+        self.flags.set(TxFlags::FLOWC_SEQ, seq);
+        if !self.send_flowc(sh, os) {
+            os.retry_later();
+        }
+    }
+
+    /// Payload was handed to the adapter (for CPL_ABORT_REQ).
+    #[must_use]
+    pub fn data_sent(&self) -> bool {
+        self.flags.contains(TxFlags::DATA_SENT)
+    }
+
+    /// CPL_CLOSE_CON_REQ was sent.
+    #[must_use]
+    pub fn fin_sent(&self) -> bool {
+        self.flags.contains(TxFlags::FIN_SENT)
+    }
+
+    /// Send what so_snd holds; if so_snd grew, parked writes fill it further.
+    pub fn output(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        if self.push(sh, os) {
+            while self.refill(sh, os) {
+                self.push(sh, os);
+            }
+        }
+        self.settle(sh, os);
+    }
+
+    /// Fill so_snd from parked writes and send, until neither moves.
+    pub(crate) fn pump(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        self.refill(sh, os);
+        self.push(sh, os);
+        while self.refill(sh, os) {
+            self.push(sh, os);
+        }
+        self.settle(sh, os);
+    }
+
+    /// The connection shall be closed as soon as it is up.
+    pub(crate) fn fin_wanted(&mut self) {
+        self.flags |= TxFlags::SEND_FIN;
+    }
+
+    /// No job is here.
+    pub(crate) fn quiet(&self) -> bool {
+        self.writes.quiet()
+    }
+
+    /// No job is here and no worker works for one.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.writes.idle()
+    }
+
+    /// Close our direction once so_snd is handed over. Parked writes can send no more.
+    pub fn send_fin(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        self.flags |= TxFlags::SEND_FIN;
+        self.pump(sh, os);
+    }
+
+    /// A shortage may be over.
+    pub fn retry(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        self.writes.retry();
+        if !self.flags.contains(TxFlags::FLOWC_SENT) && !self.send_flowc(sh, os) {
+            os.retry_later();
+            return;
+        }
+        self.pump(sh, os);
+    }
+
+    /// CPL_FW4_ACK: credits and acknowledged bytes. `gone`: there is no socket any more.
+    ///
+    /// # Errors
+    /// Credits or a sequence number that cannot be.
+    pub fn fw4_ack(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        cpl: &wire::Fw4Ack,
+        gone: bool,
+    ) -> Result<(), BadCpl> {
+        if cpl.seq_vld && seq_lt(sh.seq.snd_una, cpl.snd_una) {
+            // Our FIN takes a sequence number, too.
+            let max = sh.seq.snd_nxt.wrapping_add(u32::from(self.fin_sent()));
+            if seq_lt(max, cpl.snd_una) {
+                return Err(BadCpl("CPL_FW4_ACK acknowledges what was not sent"));
+            }
+            sh.seq.snd_una = if seq_lt(sh.seq.snd_nxt, cpl.snd_una) {
+                sh.seq.snd_nxt
+            } else {
+                cpl.snd_una
+            };
+        }
+        let plen = self.cred.give_back(cpl.credits);
+        let plen = plen.map_err(|_| BadCpl("CPL_FW4_ACK returns credits that are not out"))?;
+        let total = self.cred.total();
+        if self.cred.avail() >= total / 4 {
+            self.flags.remove(TxFlags::SUSPENDED);
+        }
+        self.drop_acked(sh, os, plen, gone);
+        if !gone {
+            self.pump(sh, os);
+            os.publish(&sh.seq);
+        }
+        Ok(())
+    }
+
+    /// The peer has acknowledged all, our FIN included.
+    pub(crate) fn all_acked(&mut self, sh: &mut Shared<O>, os: &mut O, gone: bool) {
+        let plen = self.cred.forget();
+        self.drop_acked(sh, os, plen, gone);
+    }
+
+    /// `plen` more bytes need not be sent again.
+    fn drop_acked(&mut self, sh: &mut Shared<O>, os: &mut O, plen: u32, gone: bool) {
+        if plen == 0 {
+            return;
+        }
+        self.acked = self.acked.wrapping_add(plen);
+        if seq_lt(sh.seq.snd_una, self.acked) {
+            sh.seq.snd_una = self.acked;
+        }
+        if !gone {
+            os.snd_drop(plen);
+        }
+        self.writes.acked(os, self.acked);
+    }
+
+    /// Hand unsent bytes to the adapter. True if so_snd was made larger.
+    fn push(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
+        let mut grew = false;
+        let mut sent = false;
+        while self.may_send() {
+            if !self.cred.can_take(MIN_TX_CREDITS as u8) {
+                self.flags |= TxFlags::SUSPENDED;
+                break;
+            }
+            match self.push_one(sh, os, &mut grew) {
+                Pass::Idle => break,
+                Pass::NoWr => {
+                    os.retry_later();
+                    break;
+                }
+                Pass::Sent => sent = true,
+            }
+        }
+        if sent {
+            os.publish(&sh.seq);
+        }
+        grew
+    }
+
+    fn may_send(&self) -> bool {
+        let no = TxFlags::SUSPENDED | TxFlags::FIN_SENT | TxFlags::STOPPED;
+        self.flags.contains(TxFlags::FLOWC_SENT) && !self.flags.intersects(no)
+    }
+
+    /// One work request.
+    fn push_one(&mut self, sh: &mut Shared<O>, os: &mut O, grew: &mut bool) -> Pass {
+        let credits = self.cred.avail().min(u16::from(MAX_WR_CREDITS)) as u8;
+        let hiwat = os.snd_hiwat();
+        // Acknowledgements come by work request: several must fit so_snd, or each refill would
+        // wait for the last byte of a buffer-full.
+        let max = (hiwat / 4).clamp(MIN_CHUNK, MAX_PLEN);
+        let mut sgl = Sgl::new(max_dsgl_nsegs(credits));
+        let unsent = os.snd_unsent(max, &mut sgl);
+        let plen = sgl.len();
+        if plen == 0 {
+            return Pass::Idle;
+        }
+        let zcopy = os.snd_zcopy_octets(plen);
+        let imm = zcopy == 0 && plen <= max_imm_payload(credits);
+        let mut data = [0u8; MAX_IMM as usize];
+        let data = data.get_mut(..plen as usize).filter(|_| imm);
+        let len = match &data {
+            Some(d) => (OfldTxData::HDR_LEN + d.len()).next_multiple_of(16),
+            None => (OfldTxData::HDR_LEN + wire::dsgl_len(sgl.segs().len())).next_multiple_of(16),
+        };
+        let cost = (len / 16) as u8;
+        let used = u64::from(os.snd_used());
+        let compl = self.cred.wants_compl(cost)
+            || (used * 8 > u64::from(hiwat) * 5
+                && self.cred.plen_nocompl().saturating_add(plen) >= hiwat / 4)
+            // A write job ends with the acknowledgement of its last byte: ask for it.
+            || (!unsent.more && !self.writes.quiet());
+        let wr = OfldTxData {
+            tid: sh.id.tid,
+            plen,
+            immdlen: if imm { plen as u8 } else { 0 },
+            len,
+            compl,
+            shove: !unsent.more && !os.more_to_come() && !self.writes.more_to_come(),
+            ulp_mode: 0,
+            align: self.params.tx_align && plen >= 2 * u32::from(self.params.emss),
+        };
+        if let Some(d) = data {
+            os.snd_peek(d);
+            let d = &*d;
+            let r = wr::send(os, Queue::Ofld, len, |b| {
+                let _ = wr.emit(b);
+                if let Some(to) = b.get_mut(OfldTxData::HDR_LEN..OfldTxData::HDR_LEN + d.len()) {
+                    to.copy_from_slice(d);
+                }
+            });
+            if r.is_err() {
+                return Pass::NoWr;
+            }
+        } else {
+            let r = wr::send(os, Queue::Ofld, len, |b| {
+                let _ = wr.emit(b);
+                if let Some(to) = b.get_mut(OfldTxData::HDR_LEN..) {
+                    let _ = wire::emit_dsgl(sgl.segs(), to);
+                }
+            });
+            if r.is_err() {
+                return Pass::NoWr;
+            }
+        }
+        // Cannot fail: `credits` bounds the work request, `max` its payload.
+        let _ = self.cred.take(cost, plen, compl);
+        self.flags |= TxFlags::DATA_SENT;
+        sh.seq.snd_nxt = sh.seq.snd_nxt.wrapping_add(plen);
+        os.snd_advance(plen);
+        os.count(Counter::TxZcopyOctets, u64::from(zcopy));
+        os.count(Counter::TxPlainOctets, u64::from(plen.saturating_sub(zcopy)));
+        if os.snd_autosize() {
+            *grew = true;
+        }
+        Pass::Sent
+    }
+
+    /// Send our FIN once everything before it is handed over.
+    pub(crate) fn settle(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        if !self.flags.contains(TxFlags::SEND_FIN)
+            || !self.may_send()
+            || self.writes.more_to_come()
+            || os.snd_used() != self.cred.in_flight()
+        {
+            return;
+        }
+        let cost = (CloseConReq::LEN / 16) as u8;
+        if !self.cred.can_take(cost) {
+            self.flags |= TxFlags::SUSPENDED;
+            return;
+        }
+        let req = CloseConReq { tid: sh.id.tid };
+        let sent = wr::send(os, Queue::Ofld, CloseConReq::LEN, |b| {
+            let _ = req.emit(b);
+        });
+        if sent.is_err() {
+            os.retry_later();
+            return;
+        }
+        let _ = self.cred.take(cost, 0, false);
+        self.flags |= TxFlags::FIN_SENT;
+    }
+
+    /// Introduce the connection to the firmware, if not done. False: no work request.
+    fn send_flowc(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
+        if self.flags.contains(TxFlags::FLOWC_SENT) {
+            return true;
+        }
+        let all = [
+            (FlowcParam::PfnVfn, u32::from(sh.id.pf) << 8),
+            (FlowcParam::Ch, u32::from(sh.id.channel)),
+            (FlowcParam::Port, u32::from(sh.id.port)),
+            (FlowcParam::IqId, u32::from(sh.id.rxq)),
+            (FlowcParam::SndBuf, self.params.sndbuf),
+            (FlowcParam::Mss, u32::from(self.params.emss)),
+            (FlowcParam::SndNxt, sh.seq.snd_nxt),
+            (FlowcParam::RcvNxt, sh.seq.rcv_nxt),
+        ];
+        let n = if self.flags.contains(TxFlags::FLOWC_SEQ) {
+            all.len()
+        } else {
+            all.len() - 2
+        };
+        let params = all.get(..n).unwrap_or(&all);
+        let len = Flowc::len(n);
+        let flowc = Flowc {
+            tid: sh.id.tid,
+            params,
+        };
+        let sent = wr::send(os, Queue::Ofld, len, |b| {
+            let _ = flowc.emit(b);
+        });
+        if sent.is_err() {
+            return false;
+        }
+        let _ = self.cred.take((len / 16) as u8, 0, false);
+        self.flags |= TxFlags::FLOWC_SENT;
+        true
+    }
+
+    /// CPL_ABORT_REQ; its credits are kept aside. False: no work request.
+    pub(crate) fn send_abort_req(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
+        if !self.send_flowc(sh, os) {
+            return false;
+        }
+        let req = AbortReq {
+            tid: sh.id.tid,
+            snd_nxt: sh.seq.snd_nxt,
+            no_data_sent: !self.data_sent(),
+            cmd: AbortCmd::SendRst,
+        };
+        wr::send(os, Queue::Ofld, AbortReq::LEN, |b| {
+            let _ = req.emit(b);
+        })
+        .is_ok()
+    }
+
+    /// CPL_ABORT_RPL. False: no work request.
+    pub(crate) fn send_abort_rpl(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
+        let rpl = AbortRpl {
+            tid: sh.id.tid,
+            cmd: AbortCmd::NoRst,
+        };
+        wr::send(os, Queue::Ofld, AbortRpl::LEN, |b| {
+            let _ = rpl.emit(b);
+        })
+        .is_ok()
+    }
+}
+
+/// `a` comes before `b`, in sequence space.
+pub(crate) fn seq_lt(a: u32, b: u32) -> bool {
+    let d = b.wrapping_sub(a);
+    d != 0 && d < 1 << 31
+}
+
+enum Pass {
+    Idle,
+    NoWr,
+    Sent,
+}

@@ -1,0 +1,271 @@
+//! Firmware work requests of a connection's transmit queue, and the firmware's credits.
+
+use crate::bytes::{FLOWID_BITS, bits32, fit32, get_u8, get_u32, need, put_u8, put_u32, round16};
+use crate::error::WireError;
+use crate::opcode::{Opcode, WrOp};
+
+/// What a FLOWC tells the firmware about a flow (`FW_FLOWC_MNEM_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum FlowcParam {
+    /// Physical function in bits 15:8, virtual function in 7:0.
+    PfnVfn = 0,
+    /// Transmit channel.
+    Ch = 1,
+    /// Port.
+    Port = 2,
+    /// Ingress queue for the firmware's messages.
+    IqId = 3,
+    /// Next sequence number to send.
+    SndNxt = 4,
+    /// Next sequence number expected.
+    RcvNxt = 5,
+    /// Bytes the adapter may buffer for sending.
+    SndBuf = 6,
+    /// Largest segment.
+    Mss = 7,
+    /// Most payload of one work request.
+    TxDataPlenMax = 8,
+    /// TCP state.
+    TcpState = 9,
+    /// State of an Ethernet offload flow.
+    EoState = 10,
+    /// Traffic scheduling class.
+    SchedClass = 11,
+    /// DCB priority.
+    DcbPrio = 12,
+    /// Scale of the peer's window.
+    SndScale = 13,
+    /// Scale of our window.
+    RcvScale = 14,
+    /// `ULP_MODE_*`.
+    UlpMode = 15,
+}
+
+impl FlowcParam {
+    const ALL: [FlowcParam; 16] = [
+        FlowcParam::PfnVfn,
+        FlowcParam::Ch,
+        FlowcParam::Port,
+        FlowcParam::IqId,
+        FlowcParam::SndNxt,
+        FlowcParam::RcvNxt,
+        FlowcParam::SndBuf,
+        FlowcParam::Mss,
+        FlowcParam::TxDataPlenMax,
+        FlowcParam::TcpState,
+        FlowcParam::EoState,
+        FlowcParam::SchedClass,
+        FlowcParam::DcbPrio,
+        FlowcParam::SndScale,
+        FlowcParam::RcvScale,
+        FlowcParam::UlpMode,
+    ];
+
+    /// From the mnemonic's number.
+    #[must_use]
+    pub fn from_code(c: u8) -> Option<FlowcParam> {
+        Self::ALL.get(usize::from(c)).copied()
+    }
+}
+
+/// FW_FLOWC_WR: the first work request of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flowc<'a> {
+    /// Connection.
+    pub tid: u32,
+    /// Parameters, in order.
+    pub params: &'a [(FlowcParam, u32)],
+}
+
+impl Flowc<'_> {
+    /// Bytes of a FLOWC with `n` parameters; also 16 times the credits it takes.
+    #[must_use]
+    pub const fn len(n: usize) -> usize {
+        round16(8 + 8 * n)
+    }
+
+    /// Write the whole work request; returns its length.
+    ///
+    /// # Errors
+    /// `Field` for too many parameters or a wide tid, `Truncated` if it does not fit.
+    pub fn emit(&self, b: &mut [u8]) -> Result<usize, WireError> {
+        let n = self.params.len();
+        if n > FlowcParam::ALL.len() {
+            return Err(WireError::field("nparams", n as u64));
+        }
+        let len = Self::len(n);
+        let have = b.len();
+        let b = b.get_mut(..len).ok_or(WireError::Truncated { need: len, have })?;
+        b.fill(0);
+        put_u32(b, 0, u32::from(WrOp::Flowc.code()) << 24 | n as u32)?;
+        put_u32(b, 4, fit32("flowid", self.tid, FLOWID_BITS)? << 8 | (len / 16) as u32)?;
+        for (i, (p, v)) in self.params.iter().enumerate() {
+            put_u8(b, 8 + 8 * i, *p as u8)?;
+            put_u32(b, 12 + 8 * i, *v)?;
+        }
+        Ok(len)
+    }
+}
+
+/// A FLOWC as received: its tid, and each parameter. Unknown mnemonics are passed over.
+///
+/// # Errors
+/// `Opcode` if it is another request, `Truncated` if it is not all there.
+pub fn parse_flowc(
+    b: &[u8],
+) -> Result<(u32, impl Iterator<Item = (FlowcParam, u32)> + '_), WireError> {
+    let hi = get_u32(b, 0)?;
+    let (want, have) = (WrOp::Flowc.code(), (hi >> 24) as u8);
+    if have != want {
+        return Err(WireError::Opcode { want, have });
+    }
+    let n = bits32(hi, 0, 8) as usize;
+    let mid = get_u32(b, 4)?;
+    let b = need(b, Flowc::len(n))?;
+    if bits32(mid, 0, 8) as usize * 16 != Flowc::len(n) {
+        return Err(WireError::field("len16", u64::from(bits32(mid, 0, 8))));
+    }
+    let params = (0..n).filter_map(move |i| {
+        let p = FlowcParam::from_code(get_u8(b, 8 + 8 * i).ok()?)?;
+        Some((p, get_u32(b, 12 + 8 * i).ok()?))
+    });
+    Ok((bits32(mid, 8, FLOWID_BITS), params))
+}
+
+/// Header of FW_OFLD_TX_DATA_WR. The payload follows: immediate bytes, or a scatter list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OfldTxData {
+    /// Connection.
+    pub tid: u32,
+    /// Payload bytes of the request.
+    pub plen: u32,
+    /// Immediate payload bytes behind the header; 0: a scatter list follows.
+    pub immdlen: u8,
+    /// Whole work request in bytes, rounded up to 16.
+    pub len: usize,
+    /// Return credits as soon as this request is acknowledged.
+    pub compl: bool,
+    /// Nothing follows for now: send without waiting.
+    pub shove: bool,
+    /// `ULP_MODE_*` of the data.
+    pub ulp_mode: u8,
+    /// Segment on payload boundaries (T5 at 40G).
+    pub align: bool,
+}
+
+const TX_SHOVE: u32 = 1 << 14;
+const LSO_DISABLE: u32 = 1 << 31;
+const ALIGN_PLD: u32 = 1 << 30;
+const WR_COMPL: u32 = 1 << 21;
+
+impl OfldTxData {
+    /// Bytes of the header.
+    pub const HDR_LEN: usize = 16;
+    /// Most immediate payload that makes sense: header and payload in one 64-byte descriptor.
+    pub const MAX_IMM: usize = 48;
+
+    /// Write the header.
+    ///
+    /// # Errors
+    /// `Field` for a value that does not fit, `Truncated` if there is no room.
+    pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
+        let len16 = self.len / 16;
+        if self.len % 16 != 0 || len16 > 0xff {
+            return Err(WireError::field("len16", self.len as u64));
+        }
+        let compl = if self.compl { WR_COMPL } else { 0 };
+        put_u32(
+            b,
+            0,
+            u32::from(WrOp::OfldTxData.code()) << 24 | compl | u32::from(self.immdlen),
+        )?;
+        put_u32(b, 4, fit32("flowid", self.tid, FLOWID_BITS)? << 8 | len16 as u32)?;
+        put_u32(b, 8, self.plen)?;
+        let mut flags = u32::from(self.ulp_mode & 7) << 10;
+        if self.shove {
+            flags |= TX_SHOVE;
+        }
+        if self.align {
+            flags |= ALIGN_PLD | LSO_DISABLE;
+        }
+        put_u32(b, 12, flags)
+    }
+
+    /// Read the header.
+    ///
+    /// # Errors
+    /// `Opcode` if it is another request, `Truncated` if the request is not all there.
+    pub fn parse(b: &[u8]) -> Result<OfldTxData, WireError> {
+        let hi = get_u32(b, 0)?;
+        let (want, have) = (WrOp::OfldTxData.code(), (hi >> 24) as u8);
+        if have != want {
+            return Err(WireError::Opcode { want, have });
+        }
+        let mid = get_u32(b, 4)?;
+        let len = bits32(mid, 0, 8) as usize * 16;
+        need(b, len)?;
+        let flags = get_u32(b, 12)?;
+        Ok(OfldTxData {
+            tid: bits32(mid, 8, FLOWID_BITS),
+            plen: get_u32(b, 8)?,
+            immdlen: hi as u8,
+            len,
+            compl: hi & WR_COMPL != 0,
+            shove: flags & TX_SHOVE != 0,
+            ulp_mode: bits32(flags, 10, 3) as u8,
+            align: flags & ALIGN_PLD != 0,
+        })
+    }
+}
+
+/// CPL_FW4_ACK: the firmware gives credits back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fw4Ack {
+    /// Connection.
+    pub tid: u32,
+    /// Credits of 16 bytes.
+    pub credits: u8,
+    /// `snd_nxt` and `snd_una` count.
+    pub seq_vld: bool,
+    /// Next sequence number the adapter sends.
+    pub snd_nxt: u32,
+    /// First byte the peer has not acknowledged.
+    pub snd_una: u32,
+}
+
+impl Fw4Ack {
+    /// Opcode.
+    pub const OPCODE: Opcode = Opcode::Fw4Ack;
+    /// Bytes.
+    pub const LEN: usize = 24;
+
+    /// Read the message.
+    ///
+    /// # Errors
+    /// `Opcode` if it is another, `Truncated` if it is short.
+    pub fn parse(b: &[u8]) -> Result<Fw4Ack, WireError> {
+        let b = need(b, Self::LEN)?;
+        let tid = crate::bytes::get_ot(b, 0, Self::OPCODE)?;
+        Ok(Fw4Ack {
+            tid,
+            credits: get_u8(b, 4)?,
+            seq_vld: get_u8(b, 7)? & 1 != 0,
+            snd_nxt: get_u32(b, 8)?,
+            snd_una: get_u32(b, 12)?,
+        })
+    }
+
+    /// Write the message.
+    ///
+    /// # Errors
+    /// `Field` for a wide tid, `Truncated` if there is no room.
+    pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
+        let b = crate::bytes::fresh(b, Self::LEN)?;
+        crate::bytes::put_ot(b, 0, Self::OPCODE, self.tid)?;
+        put_u8(b, 4, self.credits)?;
+        put_u8(b, 7, u8::from(self.seq_vld))?;
+        put_u32(b, 8, self.snd_nxt)?;
+        put_u32(b, 12, self.snd_una)
+    }
+}

@@ -1,0 +1,118 @@
+//! Page pods: how the adapter knows the pages of a buffer.
+//!
+//! A pod holds the addresses of four pages and, so that a placement that crosses into the next
+//! pod needs only one read, the first address of that next pod. A DDP tag names the first pod
+//! of a buffer by its byte offset in the adapter's page-pod region.
+
+use crate::bytes::{get_u64, need};
+use crate::error::WireError;
+
+/// Pages whose addresses belong to one pod; the fifth address is the next pod's first.
+pub const PPOD_PAGES: usize = 4;
+/// Addresses in a pod.
+pub const PPOD_ADDRS: usize = PPOD_PAGES + 1;
+
+/// A DDP tag: which of the four page sizes, and where the first pod is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct PpodTag(pub u32);
+
+impl PpodTag {
+    const PGSZ_SHIFT: u32 = 30;
+    /// Bits of the tag that hold an offset (multiple of 64 bytes).
+    pub const OFFSET_MASK: u32 = 0x3fff_ffc0;
+
+    /// Tag of the pods at byte `offset` (a multiple of 64) of the region, page size `pgsz`
+    /// (index 0 to 3). Bits outside their fields are cut.
+    #[must_use]
+    pub const fn new(pgsz: u8, offset: u32) -> PpodTag {
+        PpodTag(((pgsz as u32 & 3) << Self::PGSZ_SHIFT) | (offset & Self::OFFSET_MASK))
+    }
+
+    /// Index of the page size.
+    #[must_use]
+    pub const fn pgsz(self) -> u8 {
+        (self.0 >> Self::PGSZ_SHIFT) as u8
+    }
+
+    /// Byte offset of the first pod in the region, under the adapter's tag mask.
+    #[must_use]
+    pub const fn offset(self, mask: u32) -> u32 {
+        self.0 & mask & Self::OFFSET_MASK
+    }
+}
+
+/// Tag mask of a region of `size` bytes: as many bits as `size` itself has, so that there is
+/// one bit more than offsets need (set, it makes a tag invalid).
+#[must_use]
+pub const fn tag_mask(size: u32) -> u32 {
+    if size == 0 {
+        return 0;
+    }
+    let ones = u32::MAX >> size.leading_zeros();
+    ones & PpodTag::OFFSET_MASK
+}
+
+/// One page pod.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PagePod {
+    /// The adapter may use it.
+    pub valid: bool,
+    /// Connection it belongs to, 24 bits.
+    pub tid: u32,
+    /// Page size, tag and color: the low 32 bits of the first word.
+    pub tag: u32,
+    /// Bytes of the buffer.
+    pub len: u32,
+    /// Offset of the buffer's first byte in its first page.
+    pub offset: u32,
+    /// Physical addresses; 0 where there is no page.
+    pub addrs: [u64; PPOD_ADDRS],
+}
+
+impl PagePod {
+    /// Bytes of a pod.
+    pub const LEN: usize = 64;
+
+    /// Write the pod. Every byte of `LEN` is written.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] if `b` is shorter than a pod.
+    pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
+        let have = b.len();
+        let short = WireError::Truncated { need: Self::LEN, have };
+        let out = b.get_mut(..Self::LEN).ok_or(short)?;
+        let first = (u64::from(self.valid) << 56)
+            | (u64::from(self.tid & 0x00ff_ffff) << 32)
+            | u64::from(self.tag);
+        let second = (u64::from(self.len) << 32) | u64::from(self.offset);
+        let words = [first, second, 0].into_iter().chain(self.addrs);
+        for (dst, w) in out.chunks_exact_mut(8).zip(words) {
+            dst.copy_from_slice(&w.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// Read a pod.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] if `b` is shorter than a pod.
+    pub fn parse(b: &[u8]) -> Result<PagePod, WireError> {
+        need(b, Self::LEN)?;
+        let first = get_u64(b, 0)?;
+        let second = get_u64(b, 8)?;
+        let mut addrs = [0; PPOD_ADDRS];
+        for (i, a) in addrs.iter_mut().enumerate() {
+            *a = get_u64(b, 24 + 8 * i)?;
+        }
+        Ok(PagePod {
+            valid: first >> 56 & 1 != 0,
+            tid: (first >> 32) as u32 & 0x00ff_ffff,
+            tag: first as u32,
+            len: (second >> 32) as u32,
+            offset: second as u32,
+            addrs,
+        })
+    }
+}
+
+const _: () = assert!(PagePod::LEN == 24 + 8 * PPOD_ADDRS);

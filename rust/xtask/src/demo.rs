@@ -1,0 +1,47 @@
+//! `make demo`: a file through both modules on ukern.
+
+use std::ffi::OsString;
+
+use crate::run::{Cmd, Runner};
+use crate::tree::Tree;
+use crate::{Result, kmod, setup, tests};
+
+/// Variables of make that the demonstration understands.
+pub const VARIABLES: [&str; 5] = ["FILE", "DEMO", "SEED", "OFFSET", "SIZE"];
+
+/// Runs it.
+///
+/// # Errors
+/// Setup or the build fails, or the demonstration does.
+pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
+    setup::run(tree, runner)?;
+    kmod::run(tree, runner)?;
+    let given = |name: &str| crate::inputs::given(name);
+    if runner.show(&command(tree, &given))? {
+        Ok(())
+    } else {
+        Err("the demonstration failed".into())
+    }
+}
+
+/// The command, with the variables that `given` knows; an empty one is taken away, so that
+/// the demonstration sees either a value or nothing.
+pub fn command(tree: &Tree, given: &dyn Fn(&str) -> Option<OsString>) -> Cmd {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut cmd = Cmd::new(cargo).dir(&tree.root).args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "toehold-e2e",
+        "--bin",
+        "demo",
+    ]);
+    for name in VARIABLES {
+        cmd = match given(name) {
+            Some(value) => cmd.env(name, value),
+            None => cmd.unset(name),
+        };
+    }
+    tests::ukern_env(tree, cmd)
+}

@@ -1,0 +1,98 @@
+//! `make test`: setup, modules, then every test, with one line of sum at the end.
+
+use std::ffi::OsString;
+
+use crate::run::{Cmd, Runner};
+use crate::tree::{RELEASES, Tree};
+use crate::{Result, kmod, setup};
+
+/// Crates with tests that run on the host.
+const PACKAGES: [&str; 6] = [
+    "toehold-wire",
+    "toehold-core",
+    "t5sim",
+    "xtask",
+    "ukern",
+    "toehold-e2e",
+];
+
+/// Counts over all test programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Tests that passed.
+    pub passed: u64,
+    /// Tests that failed.
+    pub failed: u64,
+    /// Test programs that reported.
+    pub programs: u64,
+}
+
+impl Sum {
+    /// Adds a line of a test program's output, if it is its result.
+    pub fn line(&mut self, line: &str) {
+        let Some(rest) = line.trim_start().strip_prefix("test result: ") else {
+            return;
+        };
+        let count = |what: &str| -> u64 {
+            rest.split([';', '.'])
+                .filter_map(|part| part.trim().strip_suffix(what))
+                .find_map(|number| number.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        self.passed += count("passed");
+        self.failed += count("failed");
+        self.programs += 1;
+    }
+
+    /// The line printed last.
+    pub fn text(&self) -> String {
+        format!("{} passed, {} failed", self.passed, self.failed)
+    }
+
+    /// What the sum and cargo's own verdict come to.
+    ///
+    /// # Errors
+    /// A test failed, none ran, or a test program did not compile or died.
+    pub fn verdict(&self, cargo_ok: bool) -> Result<()> {
+        if self.failed > 0 {
+            return Err("some tests failed".into());
+        }
+        if !cargo_ok {
+            return Err("a test program did not compile or did not finish".into());
+        }
+        if self.passed == 0 {
+            return Err("no test ran".into());
+        }
+        Ok(())
+    }
+}
+
+/// Points a program at the headers and modules that ukern uses.
+pub fn ukern_env(tree: &Tree, cmd: Cmd) -> Cmd {
+    let release = RELEASES[1];
+    cmd.env("TOEHOLD_HEADERS", tree.headers(release))
+        .env("TOEHOLD_KMOD", tree.modules(release))
+}
+
+/// Runs everything.
+///
+/// # Errors
+/// Setup or the build of the modules fails, or [`Sum::verdict`].
+pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
+    setup::run(tree, runner)?;
+    kmod::run(tree, runner)?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut cmd = Cmd::new(cargo)
+        .dir(&tree.root)
+        .args(["test", "--no-fail-fast"]);
+    for package in PACKAGES {
+        cmd = cmd.args(["--package", package]);
+    }
+    let mut sum = Sum::default();
+    let ok = runner.lines(&ukern_env(tree, cmd), &mut |line| {
+        println!("{line}");
+        sum.line(line);
+    })?;
+    println!("{}", sum.text());
+    sum.verdict(ok)
+}

@@ -1,0 +1,114 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Where FreeBSD 12, 14 and 15 differ, and nothing else.  One code path per
+ * difference: the shim's other files use the TH_ names.
+ */
+#ifndef TOEHOLD_COMPAT_H
+#define TOEHOLD_COMPAT_H
+
+#include <sys/param.h>
+
+/* 14: if_t is opaque, the tcpcb holds the inpcb, protosw is the usrreq. */
+#if __FreeBSD_version >= 1400000
+#define TH_TP2INP(tp)		tptoinpcb(tp)
+#define TH_IF_SOFTC(ifp)	if_getsoftc(ifp)
+#define TH_IF_TYPE(ifp)		if_gettype(ifp)
+#define TH_IF_CAPENABLE(ifp)	if_getcapenable(ifp)
+#define TH_IF_CAPENABLE_ON(ifp, c)	if_setcapenablebit((ifp), (c), 0)
+#define TH_IF_CAPENABLE_OFF(ifp, c)	if_setcapenablebit((ifp), 0, (c))
+#define TH_IF_VNET(ifp)		if_getvnet(ifp)
+#define TH_IF_INPUT(ifp, m)	if_input((ifp), (m))
+#define TH_SO_OPTIONS(so)	((so)->so_options)
+#define TH_CC_ALGO(tp)		((tp)->t_cc)
+#define TH_FIND_TCP()	pffindproto(PF_INET, SOCK_STREAM, IPPROTO_TCP)
+#else
+#define TH_TP2INP(tp)		((tp)->t_inpcb)
+#define TH_IF_SOFTC(ifp)	((ifp)->if_softc)
+#define TH_IF_TYPE(ifp)		((ifp)->if_type)
+#define TH_IF_CAPENABLE(ifp)	((ifp)->if_capenable)
+#define TH_IF_CAPENABLE_ON(ifp, c)	((ifp)->if_capenable |= (c))
+#define TH_IF_CAPENABLE_OFF(ifp, c)	((ifp)->if_capenable &= ~(c))
+#define TH_IF_VNET(ifp)		((ifp)->if_vnet)
+#define TH_IF_INPUT(ifp, m)	((ifp)->if_input((ifp), (m)))
+#define TH_SO_OPTIONS(so)	so_options_get(so)
+#define TH_CC_ALGO(tp)		CC_ALGO(tp)
+#define TH_FIND_TCP()	pffindproto(PF_INET, IPPROTO_TCP, SOCK_STREAM)
+#endif
+
+/* 13: NET_EPOCH_ENTER takes a tracker. */
+#if __FreeBSD_version >= 1300000
+#define TH_EPOCH_ENTER(et)	NET_EPOCH_ENTER(et)
+#define TH_EPOCH_EXIT(et)	NET_EPOCH_EXIT(et)
+#else
+#define TH_EPOCH_ENTER(et)	NET_EPOCH_ENTER_ET(et)
+#define TH_EPOCH_EXIT(et)	NET_EPOCH_EXIT_ET(et)
+#endif
+
+/* 13: unmapped mbufs (M_EXTPG); 15: mb_alloc_ext_pgs() takes flags. */
+#if __FreeBSD_version >= 1300000
+#define TH_HAVE_EXTPG
+#if __FreeBSD_version >= 1500000
+#define TH_MB_ALLOC_EXT_PGS(how, fn)	mb_alloc_ext_pgs((how), (fn), M_RDONLY)
+#else
+#define TH_MB_ALLOC_EXT_PGS(how, fn)	mb_alloc_ext_pgs((how), (fn))
+#endif
+#define TH_M_NOTREADY_FLAG	M_NOTREADY
+#else
+#define TH_M_NOTREADY_FLAG	M_NOTREADY
+#endif
+
+/* 13: vm_fault_quick_hold_pages() wires; before, it holds. */
+#if __FreeBSD_version >= 1300000
+#define TH_QUICK_HOLD_WIRES
+#endif
+
+/* 13: vmspaces are counted by refcount(9). */
+#if __FreeBSD_version >= 1300000
+#define TH_VMSPACE_REF(vm)	refcount_acquire(&(vm)->vm_refcnt)
+#else
+#define TH_VMSPACE_REF(vm)	atomic_add_int(&(vm)->vm_refcnt, 1)
+#endif
+
+/* 13.1: the send I/O lock belongs to the socket; before, to the buffer. */
+#if __FreeBSD_version >= 1400000
+#define TH_SND_IO_TRYLOCK(so)	(SOCK_IO_SEND_LOCK((so), 0) == 0)
+#define TH_SND_IO_UNLOCK(so)	SOCK_IO_SEND_UNLOCK(so)
+#define TH_SBRESERVE(so, which, cc)	\
+	sbreserve_locked((so), (which), (cc), curthread)
+#else
+#define TH_SND_IO_TRYLOCK(so)	(sblock(&(so)->so_snd, 0) == 0)
+#define TH_SND_IO_UNLOCK(so)	sbunlock(&(so)->so_snd)
+#define SO_RCV	TH_SB_RCV
+#define SO_SND	TH_SB_SND
+#define TH_SBRESERVE(so, which, cc)	\
+	sbreserve_locked((which) == SO_RCV ? &(so)->so_rcv : &(so)->so_snd, \
+	    (cc), (so), curthread)
+#endif
+
+/* 15: a declining pr_aio_queue calls the generic path itself. */
+#if __FreeBSD_version >= 1500000
+#define TH_AIO_GENERIC(so, job)	soaio_queue_generic((so), (job))
+#else
+#define TH_AIO_GENERIC(so, job)	(EOPNOTSUPP)
+#endif
+
+/* 14: the syncache wants a read lock on the listener and the TOS byte. */
+#if __FreeBSD_version >= 1400000
+#define TH_SYNCACHE_INP_LOCK(inp)	INP_RLOCK(inp)
+#define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
+	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx), (tos))
+#else
+#define TH_SYNCACHE_INP_LOCK(inp)	INP_WLOCK(inp)
+#define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
+	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx))
+#endif
+
+/* The adapter's name; the simulated adapter of packaged builds has no newbus. */
+#ifdef TOEHOLD_STANDIN
+#define TH_NAMEUNIT(sc)		((sc)->nameunit)
+#else
+#define TH_NAMEUNIT(sc)		device_get_nameunit((sc)->dev)
+#endif
+
+#endif /* TOEHOLD_COMPAT_H */

@@ -1,0 +1,104 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * What the shim's files share among themselves.
+ */
+#ifndef TOEHOLD_INTERNAL_H
+#define TOEHOLD_INTERNAL_H
+
+#include "opt_inet.h"
+#include "opt_inet6.h"
+
+#include <sys/param.h>
+#include <sys/systm.h>
+#include <sys/kernel.h>
+#include <sys/lock.h>
+#include <sys/malloc.h>
+#include <sys/mbuf.h>
+#include <sys/module.h>
+#include <sys/mutex.h>
+#include <sys/rwlock.h>
+#include <sys/sx.h>
+#include <sys/proc.h>
+#include <sys/counter.h>
+#include <sys/callout.h>
+#include <sys/refcount.h>
+#include <sys/socket.h>
+#include <sys/socketvar.h>
+#include <sys/protosw.h>
+#include <sys/sysctl.h>
+#include <sys/taskqueue.h>
+
+#include <net/if.h>
+#include <net/if_var.h>
+#include <net/if_types.h>
+#include <net/ethernet.h>
+#include <net/vnet.h>
+#include <netinet/in.h>
+#include <netinet/in_pcb.h>
+#include <netinet/in_var.h>
+#include <netinet/tcp.h>
+#include <netinet/tcp_fsm.h>
+#include <netinet/tcp_seq.h>
+#include <netinet/tcp_var.h>
+#include <netinet/toecore.h>
+
+#include <dev/cxgbe/adapter.h>
+
+#include "toehold.h"
+#include "compat.h"
+
+MALLOC_DECLARE(M_TOEHOLD);
+
+/* One per adapter that the module is active on; adapter.tom_softc. */
+struct th_tom {
+	struct toedev tod;		/* must stand first: tod_th() */
+	struct adapter *sc;
+	void *rs;			/* the Rust half's Adapter */
+	struct sysctl_ctx_list ctx;
+	counter_u64_t counters[TH_NCOUNTERS];
+	volatile u_long gauge[TH_NGAUGES];
+	volatile u_long gauge_max[TH_NGAUGES];
+	int ddp_cache;			/* sysctl toe.ddp_cache */
+	u_long max_wired;		/* sysctl toe.max_wired, pages */
+
+	struct mtx l2_lock;
+	TAILQ_HEAD(, th_l2e) l2;
+	struct task l2_task;		/* tells of WRs that were not sent */
+	STAILQ_HEAD(, th_l2wr) l2_unsent;
+
+	struct callout retry_callout;
+	struct task retry_task;
+
+	struct mtx vm_lock;
+	SLIST_HEAD(, th_pages_c) vm_free;	/* wait for vmspace_free() */
+	struct task vm_task;
+};
+
+static inline struct th_tom *
+tod_th(struct toedev *tod)
+{
+
+	return ((struct th_tom *)tod);
+}
+
+/* cxgbe.c */
+int th_cxgbe_register(void);
+int th_cxgbe_unregister(void);
+/* toedev.c */
+void th_toedev_init(struct th_tom *);
+void th_pick_vi(struct adapter *, struct vi_info *, struct th_vi *);
+int th_protosw_init(void);
+/* aio.c */
+int th_aio_queue(struct socket *, struct kaiocb *);
+void th_aiotx_mfree(struct mbuf *);
+/* vm.c */
+void th_vm_init(struct th_tom *);
+void th_vm_fini(struct th_tom *);
+/* l2t.c */
+void th_l2_init(struct th_tom *);
+void th_l2_fini(struct th_tom *);
+void th_l2_update(struct toedev *, struct ifnet *, struct sockaddr *,
+    uint8_t *, uint16_t);
+
+#endif /* TOEHOLD_INTERNAL_H */

@@ -1,0 +1,145 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The engine: a thread that feeds pending work requests to the card, lets the card run
+ * up to now, and then, with no lock held, delivers CPLs and frames. A callout starts it
+ * again when the card's next event is due.
+ */
+#include "softc.h"
+
+#include <sys/priority.h>
+#include <sys/time.h>
+#include <machine/atomic.h>
+
+#define NS_PER_S	1000000000ULL
+
+static uint64_t
+ts_sbt_to_ns(sbintime_t t)
+{
+
+	return ((uint64_t)(t >> 32) * NS_PER_S +
+	    ((uint64_t)(uint32_t)t * NS_PER_S >> 32));
+}
+
+/* Rounded up, so that ts_sbt_to_ns of the result is no less than ns. */
+static sbintime_t
+ts_ns_to_sbt(uint64_t ns)
+{
+
+	return ((sbintime_t)((ns / NS_PER_S) << 32 |
+	    ((ns % NS_PER_S) << 32) / NS_PER_S) + 1);
+}
+
+uint64_t
+ts_now(void)
+{
+
+	return (ts_sbt_to_ns(sbinuptime()));
+}
+
+/* Any context but a spin lock's. */
+void
+ts_engine_kick(struct ts_softc *ts)
+{
+
+	taskqueue_enqueue(ts->tq, &ts->run);
+}
+
+static void
+ts_engine_tick(void *arg)
+{
+
+	ts_engine_kick(arg);
+}
+
+static void
+ts_submit(struct ts_softc *ts, struct wrqe_list *wrs)
+{
+	struct wrqe *wr;
+	const struct sge_eq *eq;
+
+	while ((wr = STAILQ_FIRST(wrs)) != NULL) {
+		STAILQ_REMOVE_HEAD(wrs, link);
+		eq = &wr->wrq->eq;
+		/* A refused request is counted by the card. */
+		(void)t5sim_card_submit(ts->card, ts_now(),
+		    (eq->flags & EQ_TYPEMASK) == EQ_CTRL ? T5SIM_Q_CTRL :
+		    T5SIM_Q_OFLD, eq->index, (const uint8_t *)wr->wr,
+		    wr->wr_len);
+		free_wrqe(wr);
+	}
+}
+
+static void
+ts_engine_run(void *arg, int pending)
+{
+	struct ts_softc *ts = arg;
+	struct wrqe_list wrs;
+	struct mbufq frames;
+	struct ts_sink cpls;
+	struct mbuf *m;
+	uint64_t next, now;
+
+	STAILQ_INIT(&wrs);
+	STAILQ_INIT(&cpls);
+	mbufq_init(&frames, INT_MAX);
+
+	ts_tid_release_deferred(ts);
+	sx_xlock(&ts->card_lock);
+	mtx_lock(&ts->pend_lock);
+	STAILQ_CONCAT(&wrs, &ts->pend_wr);
+	mbufq_concat(&frames, &ts->pend_frames);
+	mtx_unlock(&ts->pend_lock);
+	ts_submit(ts, &wrs);
+	now = ts_now();
+	t5sim_card_advance(ts->card, now, &cpls);
+	next = t5sim_card_next(ts->card);
+	sx_xunlock(&ts->card_lock);
+
+	ts_cpl_deliver(ts, &cpls);
+	while ((m = mbufq_dequeue(&frames)) != NULL)
+		ts_frame_input(ts, m);
+
+	if (next == T5SIM_NEVER || atomic_load_acq_int(&ts->stopping) != 0)
+		return;
+	if (next <= ts_now())
+		ts_engine_kick(ts);
+	else
+		callout_reset_sbt(&ts->tick, ts_ns_to_sbt(next), 0,
+		    ts_engine_tick, ts, C_ABSOLUTE);
+}
+
+void
+ts_engine_start(struct ts_softc *ts)
+{
+
+	TASK_INIT(&ts->run, 0, ts_engine_run, ts);
+	callout_init(&ts->tick, 1);
+	ts->tq = taskqueue_create("t5sim", M_WAITOK, taskqueue_thread_enqueue,
+	    &ts->tq);
+	(void)taskqueue_start_threads(&ts->tq, 1, PI_NET, "t5sim");
+}
+
+/*
+ * No interface is left that could send, no driver that could queue. What the card still
+ * has to do is dropped with it.
+ */
+void
+ts_engine_stop(struct ts_softc *ts)
+{
+	struct wrqe *wr;
+
+	/*
+	 * From here on no run sets the callout again. The last tick may still start a
+	 * run, which taskqueue_free finishes.
+	 */
+	atomic_store_rel_int(&ts->stopping, 1);
+	taskqueue_drain(ts->tq, &ts->run);
+	callout_drain(&ts->tick);
+	taskqueue_free(ts->tq);
+	while ((wr = STAILQ_FIRST(&ts->pend_wr)) != NULL) {
+		STAILQ_REMOVE_HEAD(&ts->pend_wr, link);
+		free_wrqe(wr);
+	}
+	mbufq_drain(&ts->pend_frames);
+}

@@ -1,0 +1,310 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The kernel's hooks for offloaded TCP: toedev methods, and the protosw that
+ * brings aio requests to us.
+ */
+#include "internal.h"
+
+#include <sys/domain.h>
+#include <net/route.h>
+#include <netinet/ip.h>
+#if __FreeBSD_version >= 1300000
+#include <net/route/nhop.h>
+#endif
+
+/* TCP's protosw with our aio hook; kernel's own otherwise. */
+static struct protosw th_protosw;
+static struct protosw *tcp_protosw;
+#if __FreeBSD_version < 1400000
+static struct pr_usrreqs th_usrreqs;
+#endif
+
+int
+th_protosw_init(void)
+{
+
+	tcp_protosw = TH_FIND_TCP();
+	if (tcp_protosw == NULL)
+		return (ENOPROTOOPT);
+	bcopy(tcp_protosw, &th_protosw, sizeof(th_protosw));
+#if __FreeBSD_version >= 1400000
+	th_protosw.pr_aio_queue = th_aio_queue;
+#else
+	bcopy(tcp_protosw->pr_usrreqs, &th_usrreqs, sizeof(th_usrreqs));
+	th_usrreqs.pru_aio_queue = th_aio_queue;
+	th_protosw.pr_usrreqs = &th_usrreqs;
+#endif
+	return (0);
+}
+
+/* ---- Attaching a connection --------------------------------------------- */
+
+static void
+th_sb_nocoalesce(struct socket *so, bool on)
+{
+
+	SOCKBUF_LOCK(&so->so_snd);
+	if (on)
+		so->so_snd.sb_flags |= SB_NOCOALESCE;
+	else
+		so->so_snd.sb_flags &= ~SB_NOCOALESCE;
+	SOCKBUF_UNLOCK(&so->so_snd);
+	SOCKBUF_LOCK(&so->so_rcv);
+	if (on)
+		so->so_rcv.sb_flags |= SB_NOCOALESCE;
+	else
+		so->so_rcv.sb_flags &= ~SB_NOCOALESCE;
+	so->so_proto = on ? &th_protosw : tcp_protosw;
+	SOCKBUF_UNLOCK(&so->so_rcv);
+}
+
+void
+th_offload_socket(struct th_tom *tom, struct inpcb *inp, void *toep)
+{
+	struct tcpcb *tp;
+
+	INP_WLOCK_ASSERT(inp);
+	tp = intotcpcb(inp);
+	th_sb_nocoalesce(inp->inp_socket, true);
+	tp->tod = &tom->tod;
+	tp->t_toe = toep;
+	tp->t_flags |= TF_TOE;
+}
+
+void
+th_unoffload_socket(struct inpcb *inp)
+{
+	struct tcpcb *tp;
+
+	INP_WLOCK_ASSERT(inp);
+	tp = intotcpcb(inp);
+	if (inp->inp_socket != NULL)
+		th_sb_nocoalesce(inp->inp_socket, false);
+	tp->t_toe = NULL;
+	tp->t_flags &= ~TF_TOE;
+	tp->tod = NULL;
+}
+
+void *
+th_inp_toep(struct inpcb *inp)
+{
+	struct tcpcb *tp;
+
+	INP_LOCK_ASSERT(inp);
+#if __FreeBSD_version < 1400000
+	/* A tcptw may stand where the tcpcb was. */
+	if ((inp->inp_flags & INP_TIMEWAIT) != 0)
+		return (NULL);
+#endif
+	tp = intotcpcb(inp);
+	if (tp == NULL || (tp->t_flags & TF_TOE) == 0 || tp->t_toe == NULL)
+		return (NULL);
+	if (inp->inp_socket == NULL || inp->inp_socket->so_proto != &th_protosw)
+		return (NULL);		/* another driver's */
+	return (tp->t_toe);
+}
+
+/* ---- toedev methods ------------------------------------------------------- */
+
+static void
+th_tod_rcvd(struct toedev *tod, struct tcpcb *tp)
+{
+
+	toehold_rcvd(tp->t_toe, TH_TP2INP(tp));
+}
+
+static int
+th_tod_output(struct toedev *tod, struct tcpcb *tp)
+{
+
+	return (toehold_output(tp->t_toe, TH_TP2INP(tp)));
+}
+
+static int
+th_tod_send_fin(struct toedev *tod, struct tcpcb *tp)
+{
+
+	return (toehold_send_fin(tp->t_toe, TH_TP2INP(tp)));
+}
+
+static int
+th_tod_send_rst(struct toedev *tod, struct tcpcb *tp)
+{
+
+	return (toehold_send_rst(tp->t_toe, TH_TP2INP(tp)));
+}
+
+static void
+th_tod_pcb_detach(struct toedev *tod, struct tcpcb *tp)
+{
+
+	toehold_pcb_detach(tp->t_toe, TH_TP2INP(tp));
+}
+
+static void
+th_tod_ctloutput(struct toedev *tod, struct tcpcb *tp, int dir, int name)
+{
+
+	if (dir == SOPT_SET && name == TCP_NODELAY)
+		toehold_nodelay(tp->t_toe, TH_TP2INP(tp),
+		    (tp->t_flags & TF_NODELAY) != 0);
+}
+
+/* The interface's VI, and a pick of its queues. */
+void
+th_pick_vi(struct adapter *sc, struct vi_info *vi, struct th_vi *tv)
+{
+
+	memset(tv, 0, sizeof(*tv));
+	tv->ifp = vi->ifp;
+	tv->port = vi->pi->port_id;
+	tv->tx_chan = vi->pi->tx_chan;
+	tv->smac_sel = vi->smt_idx;
+	tv->txq = vi->first_ofld_txq + arc4random() % vi->nofldtxq;
+	tv->rxq = vi->first_ofld_rxq + arc4random() % vi->nofldrxq;
+	tv->rxq_abs = sc->sge.ofld_rxq[tv->rxq].iq.abs_id;
+	tv->rss_queue = tv->rxq_abs;
+}
+
+#if __FreeBSD_version >= 1300000
+#define TH_ROUTE	struct nhop_object
+#define TH_ROUTE_IFP(r)	((r)->nh_ifp)
+#define TH_ROUTE_GW(r)	\
+	(((r)->nh_flags & NHF_GATEWAY) != 0 ? &(r)->gw_sa : NULL)
+#else
+#define TH_ROUTE	struct rtentry
+#define TH_ROUTE_IFP(r)	((r)->rt_ifp)
+#define TH_ROUTE_GW(r)	\
+	(((r)->rt_flags & RTF_GATEWAY) != 0 ? (r)->rt_gateway : NULL)
+#endif
+
+static int
+th_tod_connect(struct toedev *tod, struct socket *so, TH_ROUTE *rt,
+    struct sockaddr *nam)
+{
+	struct th_tom *tom;
+	struct sockaddr *gw;
+	struct inpcb *inp;
+	struct ifnet *ifp;
+	struct th_vi vi;
+
+	tom = tod_th(tod);
+	inp = sotoinpcb(so);
+	INP_WLOCK_ASSERT(inp);
+	if (nam->sa_family != AF_INET)
+		return (EAFNOSUPPORT);	/* the host stack connects */
+	ifp = TH_ROUTE_IFP(rt);
+	if (TH_IF_TYPE(ifp) != IFT_ETHER || TOEDEV(ifp) != tod)
+		return (EOPNOTSUPP);
+	if (tom->sc->tt.cop_managed_offloading)
+		return (EPERM);		/* offload policies are not supported */
+	gw = TH_ROUTE_GW(rt);
+	if (gw == NULL)
+		gw = nam;
+	if (gw->sa_family != AF_INET)
+		return (EAFNOSUPPORT);
+	th_pick_vi(tom->sc, TH_IF_SOFTC(ifp), &vi);
+	return (toehold_connect(tom->rs, inp, &vi,
+	    ((struct sockaddr_in *)gw)->sin_addr.s_addr));
+}
+
+static int
+th_tod_listen_start(struct toedev *tod, struct tcpcb *tp)
+{
+	struct th_tom *tom;
+	struct adapter *sc;
+	struct inpcb *inp;
+	struct vi_info *vi;
+	struct th_vi tv;
+	int i, v;
+
+	tom = tod_th(tod);
+	sc = tom->sc;
+	inp = TH_TP2INP(tp);
+	INP_WLOCK_ASSERT(inp);
+	if ((inp->inp_vflag & INP_IPV4) == 0 ||
+	    IN_LOOPBACK(ntohl(inp->inp_laddr.s_addr)) ||
+	    sc->tt.cop_managed_offloading)
+		return (0);
+	for_each_port(sc, i)
+		for_each_vi(sc->port[i], v, vi)
+			if ((vi->flags & VI_INIT_DONE) != 0 &&
+			    (TH_IF_CAPENABLE(vi->ifp) & IFCAP_TOE4) != 0) {
+				th_pick_vi(sc, vi, &tv);
+				(void)toehold_listen_start(tom->rs, inp, &tv);
+				return (0);
+			}
+	return (0);
+}
+
+static int
+th_tod_listen_stop(struct toedev *tod, struct tcpcb *tp)
+{
+
+	return (toehold_listen_stop(tod_th(tod)->rs, TH_TP2INP(tp)));
+}
+
+static void
+th_tod_syncache_added(struct toedev *tod, void *synqe)
+{
+
+	toehold_synqe_added(synqe);
+}
+
+static void
+th_tod_syncache_removed(struct toedev *tod, void *synqe)
+{
+
+	toehold_synqe_removed(synqe);
+}
+
+/* The kernel's SYN|ACK: what we need of it are the numbers it chose. */
+static int
+th_tod_syncache_respond(struct toedev *tod, void *synqe, struct mbuf *m)
+{
+	struct tcpopt to;
+	struct tcphdr *th;
+	struct ip *ip;
+
+	ip = mtod(m, struct ip *);
+	th = (struct tcphdr *)(ip + 1);
+	memset(&to, 0, sizeof(to));
+	tcp_dooptions(&to, (u_char *)(th + 1),
+	    (th->th_off << 2) - sizeof(*th), TO_SYN);
+	toehold_synqe_respond(synqe, ntohl(th->th_seq), ntohl(th->th_ack) - 1,
+	    to.to_tsval);
+	m_freem(m);
+	return (0);
+}
+
+static void
+th_tod_offload_socket(struct toedev *tod, void *synqe, struct socket *so)
+{
+
+	toehold_synqe_offload(synqe, sotoinpcb(so));
+}
+
+void
+th_toedev_init(struct th_tom *tom)
+{
+	struct toedev *tod;
+
+	tod = &tom->tod;
+	init_toedev(tod);
+	tod->tod_softc = tom->sc;
+	tod->tod_connect = th_tod_connect;
+	tod->tod_listen_start = th_tod_listen_start;
+	tod->tod_listen_stop = th_tod_listen_stop;
+	tod->tod_rcvd = th_tod_rcvd;
+	tod->tod_output = th_tod_output;
+	tod->tod_send_rst = th_tod_send_rst;
+	tod->tod_send_fin = th_tod_send_fin;
+	tod->tod_pcb_detach = th_tod_pcb_detach;
+	tod->tod_l2_update = th_l2_update;
+	tod->tod_syncache_added = th_tod_syncache_added;
+	tod->tod_syncache_removed = th_tod_syncache_removed;
+	tod->tod_syncache_respond = th_tod_syncache_respond;
+	tod->tod_offload_socket = th_tod_offload_socket;
+	tod->tod_ctloutput = th_tod_ctloutput;
+}

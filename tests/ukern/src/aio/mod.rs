@@ -1,0 +1,1 @@
+//! Asynchronous I/O as vfs_aio.c does it.

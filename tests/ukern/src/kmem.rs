@@ -1,0 +1,491 @@
+//! malloc(9) in the arena of physical memory, with guards.
+//!
+//! Behind each allocation lies a red zone that is checked when it is freed. Freed memory is
+//! poisoned, waits in a queue before its reuse, and is checked for writes at its reuse and at
+//! shutdown. Every allocation is counted on its `struct malloc_type`; what is left at
+//! shutdown is a leak.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::c_void;
+
+use crate::fxhash::FxMap;
+use crate::global::Global;
+use crate::kp::{self, Kp, bytes, bytes_mut};
+use crate::ksym::KData;
+use crate::lowmem::PAGE;
+use crate::names::{intern, intern_c};
+use crate::{fault, kpanic, locks, phys, sched, sys};
+
+/// Usable bytes of the small classes, red zone included.
+const CLASSES: [usize; 14] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072];
+/// Bytes carved up for a class at a time.
+const SLAB: usize = 16 * PAGE;
+/// Least red zone.
+const RED: usize = 16;
+const RED_BYTE: u8 = 0xfe;
+/// What fresh memory reads when M_ZERO was not given.
+const FRESH: u8 = 0xa5;
+/// What freed memory reads, FreeBSD's 0xdeadc0de.
+const DEAD: [u8; 4] = [0xde, 0xc0, 0xad, 0xde];
+/// Freed chunks a class keeps before it uses one again.
+const QUARANTINE: usize = 128;
+
+const M_NOWAIT: i32 = sys::M_NOWAIT as i32;
+const M_WAITOK: i32 = sys::M_WAITOK as i32;
+const M_ZERO: i32 = sys::M_ZERO as i32;
+
+#[derive(Clone, Copy)]
+struct Alloc {
+    size: usize,
+    /// Index into CLASSES, or the bytes of a run of pages.
+    class: Result<usize, usize>,
+    type_: usize,
+    name: &'static str,
+    /// The how-many-th allocation of this boot.
+    seq: u64,
+}
+
+#[derive(Default)]
+struct Stats {
+    name: &'static str,
+    live: u64,
+    bytes: u64,
+    total: u64,
+}
+
+#[derive(Default)]
+struct Kmem {
+    live: FxMap<usize, Alloc>,
+    dead: FxMap<usize, Alloc>,
+    free: [VecDeque<usize>; CLASSES.len()],
+    types: BTreeMap<usize, Stats>,
+    seq: u64,
+}
+
+static KMEM: Global<Kmem> = Global::new("kernel malloc");
+
+/// A malloc type of the kernel's own, `M_NAME[1]`, with its description filled in.
+macro_rules! malloc_type {
+    ($(#[$doc:meta])* $var:ident, $sym:literal, $desc:literal) => {
+        $(#[$doc])*
+        pub static $var: KData = KData::of::<sys::malloc_type>($sym).with_init(|p| {
+            let mut t: Kp<sys::malloc_type> = Kp::new(p.cast());
+            t.ks_version = sys::M_VERSION as u64;
+            t.ks_shortdesc = $desc.as_ptr();
+        });
+    };
+}
+
+malloc_type!(
+    /// Temporary memory.
+    M_TEMP, "M_TEMP", c"temp");
+malloc_type!(
+    /// Device buffers.
+    M_DEVBUF, "M_DEVBUF", c"devbuf");
+malloc_type!(
+    /// Memory of ukern's own modules that no other type fits.
+    M_UKERN, "M_UKERN", c"ukern");
+malloc_type!(
+    /// Socket addresses.
+    M_SONAME, "M_SONAME", c"soname");
+malloc_type!(
+    /// TOE devices.
+    M_TOE, "M_TOE", c"toe");
+malloc_type!(M_CXGBE, "M_CXGBE", c"cxgbe");
+malloc_type!(M_PCB, "M_PCB", c"pcb");
+malloc_type!(M_IFADDR, "M_IFADDR", c"ifaddr");
+malloc_type!(M_IFNET, "M_IFNET", c"ifnet");
+malloc_type!(M_TASKQUEUE, "M_TASKQUEUE", c"taskqueue");
+malloc_type!(M_MBUF, "M_MBUF", c"mbuf");
+malloc_type!(M_IOV, "M_IOV", c"iov");
+
+pub(crate) fn data() -> &'static [&'static KData] {
+    &[
+        &M_TEMP,
+        &M_DEVBUF,
+        &M_UKERN,
+        &M_SONAME,
+        &M_TOE,
+        &M_CXGBE,
+        &M_PCB,
+        &M_IFADDR,
+        &M_IFNET,
+        &M_TASKQUEUE,
+        &M_MBUF,
+        &M_IOV,
+    ]
+}
+
+pub(crate) fn boot() {
+    KMEM.init(Kmem::default());
+}
+
+pub(crate) fn shutdown() {
+    KMEM.take();
+}
+
+fn dead_fill(addr: usize, len: usize) {
+    for c in bytes_mut(addr as *mut u8, len).chunks_mut(4) {
+        c.copy_from_slice(&DEAD[..c.len()]);
+    }
+}
+
+fn dead_intact(addr: usize, len: usize) -> Option<usize> {
+    bytes(addr as *const u8, len).chunks(4).position(|c| c != &DEAD[..c.len()]).map(|i| i * 4)
+}
+
+fn type_name(type_: usize) -> &'static str {
+    if type_ == 0 {
+        kpanic!("malloc with a null type");
+    }
+    let t: Kp<sys::malloc_type> = Kp::new(type_ as *mut _);
+    if t.ks_version != sys::M_VERSION as u64 {
+        kpanic!("malloc with type {type_:#x}, which is no malloc type");
+    }
+    intern_c(t.ks_shortdesc)
+}
+
+/// A chunk of the class: one long in quarantine, or a fresh one.
+fn take_chunk(class: usize) -> Option<usize> {
+    let csize = CLASSES[class];
+    let old = KMEM.with(|k| {
+        if k.free[class].len() > QUARANTINE {
+            let a = k.free[class].pop_front()?;
+            return Some((a, k.dead.remove(&a)));
+        }
+        None
+    });
+    if let Some((addr, was)) = old {
+        if let Some(was) = was {
+            check_dead(addr, &was);
+        }
+        return Some(addr);
+    }
+    let slab = phys::alloc_run(SLAB / PAGE)?;
+    KMEM.with(|k| {
+        // Fresh chunks go in at the front so that they are used before quarantined ones.
+        for i in (1..SLAB / csize).rev() {
+            k.free[class].push_front(slab + i * csize);
+        }
+    });
+    Some(slab)
+}
+
+fn check_dead(addr: usize, was: &Alloc) {
+    let len = was.class.map_or(0, |c| CLASSES[c]);
+    if let Some(off) = dead_intact(addr, len) {
+        kpanic!(
+            "memory modified after free: {addr:#x}({}) of type {} at offset {off} (allocation no. {})",
+            was.size,
+            was.name,
+            was.seq
+        );
+    }
+}
+
+/// Takes the next chunk unless it is fresh and not yet at the front.
+fn next_fresh(class: usize) -> Option<usize> {
+    KMEM.with(|k| {
+        let &a = k.free[class].front()?;
+        if k.dead.contains_key(&a) {
+            return None;
+        }
+        k.free[class].pop_front()
+    })
+}
+
+/// `malloc(size, type, flags)`. NULL only with M_NOWAIT.
+#[must_use]
+pub fn malloc(size: usize, type_: usize, flags: i32) -> *mut u8 {
+    alloc(size, 1, type_, flags)
+}
+
+fn alloc(size: usize, align: usize, type_: usize, flags: i32) -> *mut u8 {
+    let name = type_name(type_);
+    if (flags & (M_NOWAIT | M_WAITOK)).count_ones() != 1 {
+        kpanic!("malloc of type {name} with flags {flags:#x}: exactly one of M_NOWAIT and M_WAITOK is needed");
+    }
+    if flags & M_WAITOK != 0 {
+        if sched::on_thread() {
+            sched::check_may_sleep(&format!("malloc(M_WAITOK) of \"{name}\""));
+            sched::yield_point();
+        }
+    } else if fault::hit("malloc") {
+        return std::ptr::null_mut();
+    }
+    let class = if size + RED <= CLASSES[CLASSES.len() - 1] && align <= 16 {
+        CLASSES.iter().position(|&c| c >= size + RED)
+    } else {
+        None
+    };
+    let (addr, class, room) = match class {
+        Some(c) => match next_fresh(c).or_else(|| take_chunk(c)) {
+            Some(a) => (a, Ok(c), CLASSES[c]),
+            None => (0, Ok(c), 0),
+        },
+        None => {
+            // A page-sized allocation gets a guard page, so that its red zone is never empty.
+            let room = (size + RED).next_multiple_of(PAGE);
+            let align = align.div_ceil(PAGE).max(1);
+            (phys::alloc_run_aligned(room / PAGE, align).unwrap_or(0), Err(room), room)
+        }
+    };
+    if addr == 0 {
+        if flags & M_WAITOK != 0 {
+            kpanic!("out of kernel memory for {size} bytes of type {name}");
+        }
+        return std::ptr::null_mut();
+    }
+    KMEM.with(|k| {
+        k.seq += 1;
+        k.live.insert(addr, Alloc { size, class, type_, name, seq: k.seq });
+        let s = k.types.entry(type_).or_default();
+        s.name = name;
+        s.live += 1;
+        s.bytes += size as u64;
+        s.total += 1;
+    });
+    bytes_mut(addr as *mut u8, size).fill(if flags & M_ZERO != 0 { 0 } else { FRESH });
+    bytes_mut((addr + size) as *mut u8, red_len(size, room)).fill(RED_BYTE);
+    addr as *mut u8
+}
+
+/// Red zones of page runs are filled up to one page only.
+fn red_len(size: usize, room: usize) -> usize {
+    (room - size).min(PAGE)
+}
+
+/// `free(addr, type)`; NULL is allowed.
+pub fn free(addr: *mut u8, type_: usize) {
+    if addr.is_null() {
+        return;
+    }
+    let a = addr as usize;
+    let Some(al) = KMEM.with(|k| k.live.get(&a).copied()) else { bad_free(a) };
+    let name = type_name(type_);
+    if al.type_ != type_ {
+        kpanic!("free({a:#x}) with type {name}, but it was allocated with type {}", al.name);
+    }
+    release(a, al);
+}
+
+fn bad_free(a: usize) -> ! {
+    if let Some(d) = KMEM.with(|k| k.dead.get(&a).copied()) {
+        kpanic!("double free of {a:#x}({}), type {} (allocation no. {})", d.size, d.name, d.seq);
+    }
+    let inside = KMEM.with(|k| {
+        k.live.iter().find(|&(&s, al)| s < a && a < s + al.size).map(|(&s, al)| (s, al.name, al.size))
+    });
+    match inside {
+        Some((s, name, size)) => kpanic!("free({a:#x}), which is inside {s:#x}({size}) of type {name}"),
+        None => kpanic!("free({a:#x}), which malloc did not return"),
+    }
+}
+
+fn check_red(a: usize, al: &Alloc) {
+    let room = match al.class {
+        Ok(c) => CLASSES[c],
+        Err(room) => room,
+    };
+    let red = bytes((a + al.size) as *const u8, red_len(al.size, room));
+    if let Some(off) = red.iter().position(|&b| b != RED_BYTE) {
+        kpanic!(
+            "buffer overrun: byte {} behind {a:#x}({}) of type {} was written (allocation no. {})",
+            off,
+            al.size,
+            al.name,
+            al.seq
+        );
+    }
+}
+
+fn release(a: usize, al: Alloc) {
+    check_red(a, &al);
+    locks::check_freed(a, al.size, &format!("freed memory {a:#x} of type {}", al.name));
+    KMEM.with(|k| {
+        k.live.remove(&a);
+        if let Some(s) = k.types.get_mut(&al.type_) {
+            s.live -= 1;
+            s.bytes -= al.size as u64;
+        }
+    });
+    match al.class {
+        Ok(c) => {
+            dead_fill(a, CLASSES[c]);
+            KMEM.with(|k| {
+                k.dead.insert(a, al);
+                k.free[c].push_back(a);
+            });
+        }
+        Err(_) => {
+            KMEM.with(|k| k.dead.insert(a, al));
+            phys::free_run(a);
+        }
+    }
+    sched::yield_point();
+}
+
+/// Zeroed memory for a `T`, never NULL. Free it with [`free_obj`].
+#[must_use]
+pub fn alloc_zeroed<T>(type_: &KData) -> Kp<T> {
+    let p = alloc(size_of::<T>(), align_of::<T>(), type_.addr(), M_NOWAIT | M_ZERO | NO_FAIL);
+    if p.is_null() {
+        kpanic!("out of kernel memory for a {}", std::any::type_name::<T>());
+    }
+    Kp::new(p.cast())
+}
+
+/// Not a FreeBSD flag: nothing here looks at this bit but [`alloc_zeroed`].
+const NO_FAIL: i32 = 0;
+
+/// Frees what [`alloc_zeroed`] made.
+pub fn free_obj<T>(p: Kp<T>, type_: &KData) {
+    free(p.ptr().cast(), type_.addr());
+}
+
+/// Is the byte range inside one live allocation?
+#[must_use]
+pub fn is_live(addr: usize) -> bool {
+    KMEM.with(|k| k.live.contains_key(&addr))
+}
+
+/// What is allocated now, by type: (name, allocations, bytes).
+#[must_use]
+pub fn usage() -> Vec<(&'static str, u64, u64)> {
+    KMEM.with(|k| k.types.values().filter(|s| s.live > 0).map(|s| (s.name, s.live, s.bytes)).collect())
+}
+
+/// Checks every red zone and every freed chunk now.
+pub fn check_all() {
+    let (live, dead) = KMEM.with(|k| {
+        let live: Vec<_> = k.live.iter().map(|(&a, &l)| (a, l)).collect();
+        let dead: Vec<_> = k.dead.iter().filter(|(_, d)| d.class.is_ok()).map(|(&a, &d)| (a, d)).collect();
+        (live, dead)
+    });
+    for (a, l) in live {
+        check_red(a, &l);
+    }
+    for (a, d) in dead {
+        check_dead(a, &d);
+    }
+}
+
+/// Leaks, one line each, as of now.
+#[must_use]
+pub fn leaks() -> Vec<String> {
+    KMEM.with(|k| {
+        k.types
+            .iter()
+            .filter(|(_, s)| s.live > 0)
+            .map(|(&t, s)| {
+                let mut first: Vec<_> = k.live.iter().filter(|(_, a)| a.type_ == t).collect();
+                first.sort_by_key(|(_, a)| a.seq);
+                let list: Vec<_> =
+                    first.iter().take(4).map(|(p, a)| format!("no. {} of {} bytes at {p:#x}", a.seq, a.size)).collect();
+                format!("malloc type \"{}\": {} allocations, {} bytes ({})", s.name, s.live, s.bytes, list.join(", "))
+            })
+            .collect()
+    })
+}
+
+extern "C" fn c_malloc(size: usize, type_: usize, flags: i32) -> *mut u8 {
+    malloc(size, type_, flags)
+}
+
+extern "C" fn c_malloc_aligned(size: usize, align: usize, type_: usize, flags: i32) -> *mut u8 {
+    alloc(size, align, type_, flags)
+}
+
+extern "C" fn c_malloc_domainset(size: usize, type_: usize, _ds: *const c_void, flags: i32) -> *mut u8 {
+    malloc(size, type_, flags)
+}
+
+extern "C" fn c_mallocarray(n: usize, size: usize, type_: usize, flags: i32) -> *mut u8 {
+    match n.checked_mul(size) {
+        Some(len) => malloc(len, type_, flags),
+        None => kpanic!("mallocarray: {n} times {size} overflows"),
+    }
+}
+
+extern "C" fn c_realloc(old: *mut u8, size: usize, type_: usize, flags: i32) -> *mut u8 {
+    let new = malloc(size, type_, flags);
+    if !old.is_null() && !new.is_null() {
+        let had = KMEM.with(|k| k.live.get(&(old as usize)).map_or(0, |a| a.size));
+        let n = had.min(size);
+        bytes_mut(new, n).copy_from_slice(bytes(old, n));
+        free(old, type_);
+    }
+    new
+}
+
+extern "C" fn c_free(addr: *mut u8, type_: usize) {
+    free(addr, type_);
+}
+
+extern "C" fn c_zfree(addr: *mut u8, type_: usize) {
+    free(addr, type_);
+}
+
+extern "C" fn c_contigmalloc(
+    size: usize,
+    type_: usize,
+    flags: i32,
+    _low: u64,
+    _high: u64,
+    align: usize,
+    _boundary: u64,
+) -> *mut u8 {
+    alloc(size, align.max(PAGE), type_, flags)
+}
+
+extern "C" fn c_contigfree(addr: *mut u8, _size: usize, type_: usize) {
+    free(addr, type_);
+}
+
+extern "C" fn c_usable_size(addr: usize) -> usize {
+    KMEM.with(|k| k.live.get(&addr).map_or(0, |a| a.size))
+}
+
+extern "C" fn c_strdup(s: *const std::ffi::c_char, type_: usize) -> *mut u8 {
+    let text = kp::cstr(s);
+    let p = malloc(text.len() + 1, type_, M_WAITOK);
+    let to = bytes_mut(p, text.len() + 1);
+    to[..text.len()].copy_from_slice(text.as_bytes());
+    to[text.len()] = 0;
+    p
+}
+
+extern "C" fn malloc_init(type_: Kp<sys::malloc_type>) {
+    if type_.ks_version != sys::M_VERSION as u64 {
+        kpanic!("malloc_init: wrong ks_version");
+    }
+}
+
+extern "C" fn malloc_uninit(type_: Kp<sys::malloc_type>) {
+    let left = KMEM.with(|k| k.types.get(&type_.addr()).map(|s| (s.live, s.bytes)));
+    if let Some((live, sz)) = left
+        && live > 0
+    {
+        let name = intern(&kp::cstr(type_.ks_shortdesc));
+        crate::console::write(&format!(
+            "Warning: memory type {name} leaked memory on destroy ({live} allocations, {sz} bytes leaked).\n"
+        ));
+        // The type's own memory goes away with the module; the leak stays on the books.
+    }
+}
+
+crate::exports! {
+    "malloc" => c_malloc,
+    "malloc_aligned" => c_malloc_aligned,
+    "malloc_domainset" => c_malloc_domainset,
+    "mallocarray" => c_mallocarray,
+    "realloc" => c_realloc,
+    "free" => c_free,
+    "zfree" => c_zfree,
+    "contigmalloc" => c_contigmalloc,
+    "contigfree" => c_contigfree,
+    "malloc_usable_size" => c_usable_size,
+    "strdup" => c_strdup,
+    "malloc_init" => malloc_init,
+    "malloc_uninit" => malloc_uninit,
+}

@@ -1,0 +1,1 @@
+//! The network side: sockets, socket buffers, TCP's usrreqs, TOE core, interfaces.

@@ -1,0 +1,88 @@
+//! Panics of the simulated kernel.
+//!
+//! Module code has no unwind tables, so a ukern panic does not unwind: it writes its report,
+//! leaves the thread for good and lets the driver raise a Rust panic in the test.
+
+use std::fmt;
+
+use crate::global::Global;
+use crate::sched;
+
+#[derive(Default)]
+struct State {
+    report: Option<String>,
+    quiet: bool,
+    seed: u64,
+}
+
+static STATE: Global<State> = Global::new("panic state");
+
+/// A panic of the simulated kernel, with a format as `panic!`. Does not return.
+#[macro_export]
+macro_rules! kpanic {
+    ($($arg:tt)*) => { $crate::panic::kpanic(format_args!($($arg)*)) };
+}
+
+pub(crate) fn boot(seed: u64) {
+    STATE.init(State { seed, ..State::default() });
+}
+
+pub(crate) fn shutdown() {
+    STATE.take();
+}
+
+/// Keeps the next report off stderr: a test expects it.
+pub(crate) fn set_quiet(on: bool) {
+    STATE.with(|s| s.quiet = on);
+}
+
+/// Has the kernel panicked?
+#[must_use]
+pub fn pending() -> bool {
+    STATE.is_set() && STATE.with(|s| s.report.is_some())
+}
+
+/// The report of the panic, once.
+pub(crate) fn report() -> Option<String> {
+    STATE.with(|s| s.report.clone())
+}
+
+fn compose(msg: fmt::Arguments<'_>) -> String {
+    let (seed, quiet_seed) = (STATE.with(|s| s.seed), "");
+    let _ = quiet_seed;
+    let mut out = format!("ukern panic: {msg}\n");
+    let now = sched::now_sbt();
+    let (switches, _) = sched::trace();
+    out += &format!(
+        "  seed {seed:#x}, virtual time {:.6} s, {switches} switches, thread {}\n",
+        now as f64 / sched::SBT_1S as f64,
+        sched::thread_name(sched::current_tid()),
+    );
+    for h in &sched::current().held {
+        out += &format!("  holds {h}\n");
+    }
+    out += "threads:\n";
+    out += &sched::ps();
+    out
+}
+
+/// The function behind [`kpanic!`](crate::kpanic).
+pub fn kpanic(msg: fmt::Arguments<'_>) -> ! {
+    if !STATE.is_set() {
+        panic!("ukern panic with no kernel booted: {msg}");
+    }
+    let report = compose(msg);
+    let quiet = STATE.with(|s| {
+        if s.report.is_none() {
+            s.report = Some(report.clone());
+        }
+        s.quiet
+    });
+    if !quiet {
+        eprintln!("{report}");
+    }
+    if sched::on_thread() {
+        sched::abandon();
+    }
+    panic!("{report}");
+}

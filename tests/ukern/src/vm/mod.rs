@@ -1,0 +1,1 @@
+//! Address spaces: maps, objects, faults, held pages.
