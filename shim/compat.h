@@ -21,6 +21,7 @@
 #define TH_IF_INPUT(ifp, m)	if_input((ifp), (m))
 #define TH_SO_OPTIONS(so)	((so)->so_options)
 #define TH_CC_ALGO(tp)		((tp)->t_cc)
+#define TH_ALWAYS_KEEPALIVE	V_tcp_always_keepalive
 #define TH_FIND_TCP()	pffindproto(PF_INET, SOCK_STREAM, IPPROTO_TCP)
 #else
 #define TH_TP2INP(tp)		((tp)->t_inpcb)
@@ -33,6 +34,7 @@
 #define TH_IF_INPUT(ifp, m)	((ifp)->if_input((ifp), (m)))
 #define TH_SO_OPTIONS(so)	so_options_get(so)
 #define TH_CC_ALGO(tp)		CC_ALGO(tp)
+#define TH_ALWAYS_KEEPALIVE	tcp_always_keepalive
 #define TH_FIND_TCP()	pffindproto(PF_INET, IPPROTO_TCP, SOCK_STREAM)
 #endif
 
@@ -70,15 +72,19 @@
 #define TH_VMSPACE_REF(vm)	atomic_add_int(&(vm)->vm_refcnt, 1)
 #endif
 
-/* 13.1: the send I/O lock belongs to the socket; before, to the buffer. */
+/* 13.1: the I/O locks belong to the socket; before, to the buffer. */
 #if __FreeBSD_version >= 1400000
 #define TH_SND_IO_TRYLOCK(so)	(SOCK_IO_SEND_LOCK((so), 0) == 0)
 #define TH_SND_IO_UNLOCK(so)	SOCK_IO_SEND_UNLOCK(so)
+#define TH_RCV_IO_TRYLOCK(so)	(SOCK_IO_RECV_LOCK((so), 0) == 0)
+#define TH_RCV_IO_UNLOCK(so)	SOCK_IO_RECV_UNLOCK(so)
 #define TH_SBRESERVE(so, which, cc)	\
 	sbreserve_locked((so), (which), (cc), curthread)
 #else
 #define TH_SND_IO_TRYLOCK(so)	(sblock(&(so)->so_snd, 0) == 0)
 #define TH_SND_IO_UNLOCK(so)	sbunlock(&(so)->so_snd)
+#define TH_RCV_IO_TRYLOCK(so)	(sblock(&(so)->so_rcv, 0) == 0)
+#define TH_RCV_IO_UNLOCK(so)	sbunlock(&(so)->so_rcv)
 #define SO_RCV	TH_SB_RCV
 #define SO_SND	TH_SB_SND
 #define TH_SBRESERVE(so, which, cc)	\
@@ -95,11 +101,13 @@
 
 /* 14: the syncache wants a read lock on the listener and the TOS byte. */
 #if __FreeBSD_version >= 1400000
-#define TH_SYNCACHE_INP_LOCK(inp)	INP_RLOCK(inp)
+#define TH_SYNCACHE_RELOCK(inp)	INP_DOWNGRADE(inp)
+#define TH_SET_ACK(th)		tcp_set_flags((th), TH_ACK)
 #define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
 	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx), (tos))
 #else
-#define TH_SYNCACHE_INP_LOCK(inp)	INP_WLOCK(inp)
+#define TH_SYNCACHE_RELOCK(inp)	INP_WLOCK_ASSERT(inp)
+#define TH_SET_ACK(th)		((th)->th_flags = TH_ACK)
 #define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
 	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx))
 #endif

@@ -336,7 +336,7 @@ th_activate(struct adapter *sc)
 	tom = malloc(sizeof(*tom), M_TOEHOLD, M_WAITOK | M_ZERO);
 	tom->sc = sc;
 	tom->ddp_cache = TH_MAX_SETS;
-	tom->max_wired = vm_cnt.v_page_count / 4;
+	tom->max_wired = physmem / 4;
 	for (i = 0; i < TH_NCOUNTERS; i++)
 		tom->counters[i] = counter_u64_alloc(M_WAITOK);
 	callout_init(&tom->retry_callout, 1);
@@ -486,19 +486,10 @@ th_cxgbe_unregister(void)
 /* ---- atids ---------------------------------------------------------------- */
 
 int
-th_atid_alloc(struct th_tom *tom, void *ctx)
+th_atid_alloc(struct th_tom *tom)
 {
 
-	return (alloc_atid(tom->sc, ctx));
-}
-
-void *
-th_atid_lookup(struct th_tom *tom, int atid)
-{
-
-	if (atid < 0 || (u_int)atid >= tom->sc->tids.natids)
-		return (NULL);
-	return (lookup_atid(tom->sc, atid));
+	return (alloc_atid(tom->sc, tom));
 }
 
 void

@@ -7,12 +7,7 @@
 #include "internal.h"
 
 #include <netinet/cc/cc.h>
-
-#define TH_MIN_RCV_WND	(24 * 1024U)
-#define TH_MAX_RCV_WND	((128 * 1024U * 1024U) - 1024U)
-
-/* CONG_CNTRL of opt2. */
-enum { TH_CONG_RENO, TH_CONG_TAHOE, TH_CONG_NEWRENO, TH_CONG_HIGHSPEED };
+#include <netinet/tcp_timer.h>
 
 struct vnet *
 th_vnet_enter(struct vnet *vnet)
@@ -92,88 +87,54 @@ th_inp_tuple(struct inpcb *inp, struct th_tuple *t)
 	t->fport = inp->inp_fport;
 }
 
-static uint32_t
-th_cong(struct th_tom *tom, struct tcpcb *tp)
-{
-	static const struct {
-		const char *name;
-		uint32_t alg;
-	} algs[] = {
-		{ "reno", TH_CONG_RENO },
-		{ "tahoe", TH_CONG_TAHOE },
-		{ "newreno", TH_CONG_NEWRENO },
-		{ "highspeed", TH_CONG_HIGHSPEED },
-	};
-	const char *name;
-	u_int i;
-
-	if (tom->sc->tt.cong_algorithm >= 0)
-		return (tom->sc->tt.cong_algorithm & 3);
-	name = TH_CC_ALGO(tp)->name;
-	for (i = 0; i < nitems(algs); i++)
-		if (strcmp(name, algs[i].name) == 0)
-			return (algs[i].alg);
-	return (TH_CONG_NEWRENO);	/* what the adapter has closest */
-}
-
-static uint32_t
-th_wscale(void)
-{
-	uint32_t scale;
-	u_long space;
-
-	space = MIN(sb_max, (u_long)TH_MAX_RCV_WND);
-	for (scale = 0; scale < TCP_MAX_WINSHIFT &&
-	    ((u_long)TCP_MAXWIN << scale) < space; scale++)
-		;
-	return (scale);
-}
-
 void
-th_inp_options(struct th_tom *tom, struct inpcb *inp, struct th_options *o)
+th_inp_options(struct inpcb *inp, struct th_options *o)
 {
 	struct socket *so;
 	struct tcpcb *tp;
-	long space;
+	const char *cc;
 
 	INP_LOCK_ASSERT(inp);
 	so = inp->inp_socket;
 	tp = intotcpcb(inp);
 	memset(o, 0, sizeof(*o));
+	o->sb_max = sb_max;
 	o->nodelay = (tp->t_flags & TF_NODELAY) != 0;
 	o->keepalive = (TH_SO_OPTIONS(so) & SO_KEEPALIVE) != 0 ||
 	    TH_ALWAYS_KEEPALIVE;
-	o->cong = th_cong(tom, tp);
-	o->rcv_wscale = th_wscale();
-	o->want_ecn = V_tcp_do_ecn == 1;
+	o->ecn = V_tcp_do_ecn == 1;
 	o->iss = tp->iss;
+	for (cc = TH_CC_ALGO(tp)->name; *cc != '\0' &&
+	    o->cc_len < sizeof(o->cc_name); cc++)
+		o->cc_name[o->cc_len++] = *cc;
 	if (SOLISTENING(so)) {
-		o->want_tstamp = o->want_wscale = V_tcp_do_rfc1323 != 0;
-		o->want_sack = V_tcp_do_sack != 0;
-		space = so->sol_sbrcv_hiwat;
+		o->tstamp = o->wscale = V_tcp_do_rfc1323 != 0;
+		o->sack = V_tcp_do_sack != 0;
+		o->rcv_space = so->sol_sbrcv_hiwat;
 		o->snd_hiwat = so->sol_sbsnd_hiwat;
 		o->snd_autosize = (so->sol_sbsnd_flags & SB_AUTOSIZE) != 0 &&
 		    V_tcp_do_autosndbuf;
-	} else {
-		o->mtu_idx_mss = tcp_mssopt(&inp->inp_inc);
-		o->want_tstamp = (tp->t_flags & TF_REQ_TSTMP) != 0;
-		o->want_wscale = (tp->t_flags & TF_REQ_SCALE) != 0;
-		o->want_sack = (tp->t_flags & TF_SACK_PERMIT) != 0;
-		SOCKBUF_LOCK(&so->so_rcv);
-		space = sbspace(&so->so_rcv);
-		SOCKBUF_UNLOCK(&so->so_rcv);
-		SOCKBUF_LOCK(&so->so_snd);
-		o->snd_hiwat = so->so_snd.sb_hiwat;
-		o->snd_autosize = (so->so_snd.sb_flags & SB_AUTOSIZE) != 0 &&
-		    V_tcp_do_autosndbuf;
-		SOCKBUF_UNLOCK(&so->so_snd);
+		return;
 	}
-	o->rcv_wnd = MIN(MAX(space, (long)TH_MIN_RCV_WND), (long)TH_MAX_RCV_WND);
-	if (o->rcv_wscale == 0 || !o->want_wscale)
-		o->rcv_wscale = 0;
-	/* The window scale our SYN offers; make_established reads it back. */
-	if (!SOLISTENING(so) && o->want_wscale)
-		tp->request_r_scale = o->rcv_wscale;
+	o->mss = tcp_mssopt(&inp->inp_inc);
+	o->tstamp = (tp->t_flags & TF_REQ_TSTMP) != 0;
+	o->wscale = (tp->t_flags & TF_REQ_SCALE) != 0;
+	o->sack = (tp->t_flags & TF_SACK_PERMIT) != 0;
+	SOCKBUF_LOCK(&so->so_rcv);
+	o->rcv_space = (uint32_t)lmax(sbspace(&so->so_rcv), 0);
+	SOCKBUF_UNLOCK(&so->so_rcv);
+	SOCKBUF_LOCK(&so->so_snd);
+	o->snd_hiwat = so->so_snd.sb_hiwat;
+	o->snd_autosize = (so->so_snd.sb_flags & SB_AUTOSIZE) != 0 &&
+	    V_tcp_do_autosndbuf;
+	SOCKBUF_UNLOCK(&so->so_snd);
+}
+
+void
+th_inp_set_rcv_scale(struct inpcb *inp, uint8_t scale)
+{
+
+	intotcpcb(inp)->request_r_scale = scale;
 }
 
 void
@@ -244,6 +205,13 @@ th_tcp_state(struct inpcb *inp)
 {
 
 	return (intotcpcb(inp)->t_state);
+}
+
+bool
+th_tcp_more_to_come(struct inpcb *inp)
+{
+
+	return ((intotcpcb(inp)->t_flags & TF_MORETOCOME) != 0);
 }
 
 void

@@ -17,7 +17,7 @@ th_sb(struct socket *so, uint32_t which, struct th_sockbuf *s)
 	SOCKBUF_LOCK(sb);
 	s->used = sbused(sb);
 	s->avail = sbavail(sb);
-	s->space = (int32_t)MAX(MIN(sbspace(sb), INT32_MAX), INT32_MIN);
+	s->space = (int32_t)lmax(lmin(sbspace(sb), INT32_MAX), INT32_MIN);
 	s->hiwat = sb->sb_hiwat;
 	s->lowat = sb->sb_lowat;
 	s->shut = (sb->sb_state & (which == TH_SB_RCV ? SBS_CANTRCVMORE :
@@ -44,7 +44,7 @@ th_rcv_autosize(struct socket *so, uint32_t n)
 	sb = &so->so_rcv;
 	SOCKBUF_LOCK(sb);
 	if ((sb->sb_flags & SB_AUTOSIZE) != 0 && V_tcp_do_autorcvbuf &&
-	    sb->sb_hiwat < V_tcp_autorcvbuf_max &&
+	    sb->sb_hiwat < (u_int)V_tcp_autorcvbuf_max &&
 	    n > (uint32_t)MAX(sbspace(sb), 0) / 8 * 7) {
 		hiwat = MIN(sb->sb_hiwat + 16384UL,
 		    (u_long)V_tcp_autorcvbuf_max);
@@ -62,6 +62,20 @@ th_rcv_cant_more(struct socket *so)
 }
 
 bool
+th_rcv_io_trylock(struct socket *so)
+{
+
+	return (TH_RCV_IO_TRYLOCK(so));
+}
+
+void
+th_rcv_io_unlock(struct socket *so)
+{
+
+	TH_RCV_IO_UNLOCK(so);
+}
+
+bool
 th_snd_autosize(struct socket *so)
 {
 	struct sockbuf *sb;
@@ -72,7 +86,7 @@ th_snd_autosize(struct socket *so)
 	sb = &so->so_snd;
 	SOCKBUF_LOCK(sb);
 	if ((sb->sb_flags & SB_AUTOSIZE) != 0 && V_tcp_do_autosndbuf &&
-	    sb->sb_hiwat < V_tcp_autosndbuf_max &&
+	    sb->sb_hiwat < (u_int)V_tcp_autosndbuf_max &&
 	    sbused(sb) >= sb->sb_hiwat / 8 * 7) {
 		hiwat = MIN(sb->sb_hiwat + (u_long)V_tcp_autosndbuf_inc,
 		    (u_long)V_tcp_autosndbuf_max);
@@ -285,7 +299,7 @@ void
 th_mbuf_copy(struct mbuf *m, uint32_t off, uint32_t len, uint8_t *dst)
 {
 
-	th_copy_out(m, off, len, dst);
+	m_copydata(m, off, len, (caddr_t)dst);
 }
 
 uint32_t
@@ -307,4 +321,11 @@ th_mbuf_free(struct mbuf *m)
 {
 
 	m_freem(m);
+}
+
+void
+th_mbuf_cat(struct mbuf *head, struct mbuf *tail)
+{
+
+	m_cat(head, tail);
 }

@@ -15,7 +15,7 @@
 
 /* TCP's protosw with our aio hook; kernel's own otherwise. */
 static struct protosw th_protosw;
-static struct protosw *tcp_protosw;
+static struct protosw *th_tcp_protosw;
 #if __FreeBSD_version < 1400000
 static struct pr_usrreqs th_usrreqs;
 #endif
@@ -24,14 +24,14 @@ int
 th_protosw_init(void)
 {
 
-	tcp_protosw = TH_FIND_TCP();
-	if (tcp_protosw == NULL)
+	th_tcp_protosw = TH_FIND_TCP();
+	if (th_tcp_protosw == NULL)
 		return (ENOPROTOOPT);
-	bcopy(tcp_protosw, &th_protosw, sizeof(th_protosw));
+	bcopy(th_tcp_protosw, &th_protosw, sizeof(th_protosw));
 #if __FreeBSD_version >= 1400000
 	th_protosw.pr_aio_queue = th_aio_queue;
 #else
-	bcopy(tcp_protosw->pr_usrreqs, &th_usrreqs, sizeof(th_usrreqs));
+	bcopy(th_tcp_protosw->pr_usrreqs, &th_usrreqs, sizeof(th_usrreqs));
 	th_usrreqs.pru_aio_queue = th_aio_queue;
 	th_protosw.pr_usrreqs = &th_usrreqs;
 #endif
@@ -55,7 +55,7 @@ th_sb_nocoalesce(struct socket *so, bool on)
 		so->so_rcv.sb_flags |= SB_NOCOALESCE;
 	else
 		so->so_rcv.sb_flags &= ~SB_NOCOALESCE;
-	so->so_proto = on ? &th_protosw : tcp_protosw;
+	so->so_proto = on ? &th_protosw : th_tcp_protosw;
 	SOCKBUF_UNLOCK(&so->so_rcv);
 }
 

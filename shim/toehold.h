@@ -186,23 +186,26 @@ void th_unoffload_socket(struct inpcb *);
 /* INP.  t_toe of an offloaded connection of ours, else NULL. */
 void *th_inp_toep(struct inpcb *);
 
-struct th_options {
-	uint32_t rcv_wnd;		/* window to offer, bytes */
-	uint32_t rcv_wscale;		/* scale to offer */
-	uint32_t mtu_idx_mss;		/* MSS the path allows, headers apart */
+struct th_options {			/* terms as in the tcpcb and socket */
+	uint64_t sb_max;
+	uint32_t rcv_space;		/* sbspace(so_rcv), or a listener's hiwat */
 	uint32_t snd_hiwat;
+	uint32_t mss;			/* tcp_mssopt(); 0 for a listener */
+	uint32_t iss;
+	char cc_name[16];		/* congestion control, not terminated */
+	uint32_t cc_len;
 	bool snd_autosize;
 	bool nodelay;
 	bool keepalive;
-	bool want_tstamp;		/* RFC 1323 */
-	bool want_wscale;
-	bool want_sack;
-	bool want_ecn;
-	uint32_t cong;			/* adapter's congestion algorithm */
-	uint32_t iss;
+	bool tstamp;
+	bool wscale;
+	bool sack;
+	bool ecn;
 };
 /* INP (or the listener's INP).  What the socket and the sysctls ask for. */
-void th_inp_options(struct th_tom *, struct inpcb *, struct th_options *);
+void th_inp_options(struct inpcb *, struct th_options *);
+/* INP, SYN_SENT.  The window scale that our SYN offers. */
+void th_inp_set_rcv_scale(struct inpcb *, uint8_t);
 
 struct th_established {
 	uint32_t iss, irs;
@@ -223,6 +226,7 @@ void th_tcp_publish(struct inpcb *, uint32_t rcv_nxt, uint32_t rcv_wnd,
     uint32_t snd_una, uint32_t snd_nxt);
 uint32_t th_tcp_state(struct inpcb *);		/* TCPS_*; INP */
 void th_tcp_set_state(struct inpcb *, uint32_t);
+bool th_tcp_more_to_come(struct inpcb *);	/* TF_MORETOCOME; INP */
 /*
  * INP held on entry and on return, but let go of in between; net epoch.
  * Each may call toehold_pcb_detach().  The caller holds an inp reference.
@@ -246,6 +250,8 @@ void th_sb(struct socket *, uint32_t which, struct th_sockbuf *);
 void th_rcv_append(struct socket *, struct mbuf *);	/* owns the mbuf */
 void th_rcv_autosize(struct socket *, uint32_t n);
 void th_rcv_cant_more(struct socket *);
+bool th_rcv_io_trylock(struct socket *);
+void th_rcv_io_unlock(struct socket *);
 bool th_snd_autosize(struct socket *);
 void th_snd_drop(struct socket *, uint32_t n);
 void th_snd_flush(struct socket *);
@@ -283,6 +289,7 @@ void th_mbuf_copy(struct mbuf *, uint32_t off, uint32_t len, uint8_t *dst);
 uint32_t th_mbuf_len(struct mbuf *);		/* of the whole chain */
 void th_mbuf_adj(struct mbuf *, uint32_t n);	/* trim the front */
 void th_mbuf_free(struct mbuf *);
+void th_mbuf_cat(struct mbuf *head, struct mbuf *tail);	/* owns tail */
 
 /* ---- L2 ---------------------------------------------------------------- */
 
@@ -292,7 +299,7 @@ void th_mbuf_free(struct mbuf *);
  */
 struct th_l2e *th_l2_get(struct th_tom *, void *ifp, uint32_t addr);
 uint32_t th_l2_idx(struct th_l2e *);
-void th_l2_rele(struct th_l2e *);
+void th_l2_rele(struct th_tom *, struct th_l2e *);
 /*
  * Send a work request (bytes are copied) once the entry is resolved.  0 or an
  * errno.  If resolution fails later, toehold_l2_failed() gets the `cookie'.
@@ -311,9 +318,8 @@ void toehold_l2_failed(void *rs, uint64_t cookie);
 int toehold_connect(void *rs, struct inpcb *, const struct th_vi *,
     uint32_t nexthop);
 
-/* atid table of the adapter.  The value of -1 is a full table. */
-int th_atid_alloc(struct th_tom *, void *ctx);
-void *th_atid_lookup(struct th_tom *, int atid);
+/* An atid of the adapter; -1: all are in use.  Whose it is, Rust knows. */
+int th_atid_alloc(struct th_tom *);
 void th_atid_free(struct th_tom *, int atid);
 
 /* ---- Passive open ----------------------------------------------------- */
@@ -398,7 +404,7 @@ struct kaiocb **th_job_prev(struct kaiocb *);
 int64_t *th_job_done(struct kaiocb *);
 uintptr_t *th_job_word(struct kaiocb *);
 void **th_job_toep(struct kaiocb *);
-int32_t *th_job_refs(struct kaiocb *);
+uint32_t *th_job_refs(struct kaiocb *);
 /* The inp of the job's socket, which the job keeps alive.  No lock. */
 struct inpcb *th_job_inp(struct kaiocb *);
 bool th_job_arm_cancel(struct kaiocb *);
@@ -441,6 +447,15 @@ bool th_pages_budget(struct th_tom *, struct kaiocb *, uint32_t n);
  */
 uint32_t th_rcv_copy(struct socket *, struct th_pages *, uint32_t off,
     uint32_t max);
+/*
+ * INP.  Append a copy of bytes [off, off + len) of the pages to so_rcv and
+ * wake readers.  0 or ENOBUFS.
+ */
+int th_rcv_append_pages(struct socket *, struct th_pages *, uint32_t off,
+    uint32_t len);
+/* memmove() within the pages; offsets from the start of the first. */
+void th_pages_move(struct th_pages *, uint32_t from, uint32_t to,
+    uint32_t len);
 /*
  * INP.  Append bytes [off, off + len) of the page set to so_snd as mbufs
  * that refer to the job; one reference of the job per mbuf is taken.

@@ -189,20 +189,38 @@ ts_sysctl_stat(SYSCTL_HANDLER_ARGS)
 	return (sysctl_handle_64(oidp, &val, 0, req));
 }
 
+static const struct {
+	const char *name;
+	uint32_t fault;
+	const char *descr;
+} ts_faults[] = {
+	{ "reset_conn", T5SIM_FAULT_RESET,
+	    "write a tid: its peer resets the connection" },
+	{ "end_ddp", T5SIM_FAULT_DDP_OFF,
+	    "write a tid: its next bytes end DDP for it" },
+	{ "stale_tag0", T5SIM_FAULT_STALE_TAG0,
+	    "write a tid: the tag of its DDP buffer 0 is spoilt" },
+	{ "stale_tag1", T5SIM_FAULT_STALE_TAG1,
+	    "write a tid: the tag of its DDP buffer 1 is spoilt" },
+	{ "drop_next", T5SIM_FAULT_DROP,
+	    "write a number: the wire loses so many data segments" },
+};
+
+/* arg2: an index of ts_faults. */
 static int
-ts_sysctl_reset_conn(SYSCTL_HANDLER_ARGS)
+ts_sysctl_fault(SYSCTL_HANDLER_ARGS)
 {
 	struct ts_softc *ts = arg1;
-	int rc, tid;
+	int arg, rc;
 
-	tid = -1;
-	rc = sysctl_handle_int(oidp, &tid, 0, req);
+	arg = -1;
+	rc = sysctl_handle_int(oidp, &arg, 0, req);
 	if (rc != 0 || req->newptr == NULL)
 		return (rc);
-	if (tid < 0)
+	if (arg < 0)
 		return (EINVAL);
 	sx_xlock(&ts->card_lock);
-	rc = t5sim_card_reset(ts->card, ts_now(), tid);
+	rc = t5sim_card_fault(ts->card, ts_now(), ts_faults[arg2].fault, arg);
 	sx_xunlock(&ts->card_lock);
 	ts_engine_kick(ts);
 	return (rc);
@@ -276,9 +294,10 @@ ts_sysctl_sim(struct ts_softc *ts, struct sysctl_oid_list *root)
 	SYSCTL_ADD_UINT(ctx, sim, OID_AUTO, "wr_fail_nth", RW,
 	    &ts->wr_fail_nth, 0,
 	    "let every n-th work request find no room; 0: none");
-	SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, "reset_conn", CTLTYPE_INT | RW, ts,
-	    0, ts_sysctl_reset_conn, "I",
-	    "write a tid: its peer resets the connection");
+	for (i = 0; i < nitems(ts_faults); i++)
+		SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, ts_faults[i].name,
+		    CTLTYPE_INT | RW, ts, i, ts_sysctl_fault, "I",
+		    ts_faults[i].descr);
 	SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, "check", CTLTYPE_STRING | RD, ts,
 	    0, ts_sysctl_check, "A", "the card's invariants: ok, or what broke");
 	SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, "conns", CTLTYPE_STRING | RD, ts,

@@ -60,8 +60,17 @@ int t5sim_card_submit(struct t5sim_card *, uint64_t now, uint32_t q,
 void t5sim_card_advance(struct t5sim_card *, uint64_t now, struct ts_sink *);
 /* When advance has something to do again, T5SIM_NEVER if not. */
 uint64_t t5sim_card_next(const struct t5sim_card *);
-/* As if the peer of connection tid had sent RST. ENOENT: no such connection. */
-int t5sim_card_reset(struct t5sim_card *, uint64_t now, uint32_t tid);
+/*
+ * Something goes wrong now. ENOENT: no such connection, or not in a state where that can
+ * happen to it.
+ */
+#define T5SIM_FAULT_RESET	0	/* arg: a tid; its peer resets it */
+#define T5SIM_FAULT_DDP_OFF	1	/* arg: a tid; it falls out of DDP */
+#define T5SIM_FAULT_STALE_TAG0	2	/* arg: a tid; the tag of its DDP buffer 0 */
+#define T5SIM_FAULT_STALE_TAG1	3	/*   or 1 is spoilt */
+#define T5SIM_FAULT_DROP	4	/* arg: lose that many data segments */
+int t5sim_card_fault(struct t5sim_card *, uint64_t now, uint32_t fault,
+    uint32_t arg);
 /* The card's own invariants: 0, or EIO and why in buf, a string. */
 int t5sim_card_check(const struct t5sim_card *, char *buf, size_t len);
 /* One line for connection number `n', a string; ENOENT past the last. */

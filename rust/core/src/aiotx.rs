@@ -8,7 +8,7 @@
 //! final CPL has come.
 
 use crate::errno::Errno;
-use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
+use crate::os::{Counter, Job, JobId, JobQueue, Os, PageKey, TcpState};
 use crate::pageset::{Ticket, Want};
 use crate::shared::Shared;
 use crate::tx::{Tx, TxFlags, seq_lt};
@@ -22,6 +22,8 @@ const LEFT: usize = 4;
 struct Wanted<J> {
     ticket: Ticket,
     job: JobId,
+    /// For the job's next piece, not for the one it is at.
+    ahead: bool,
     /// The job, once it is to end: the worker still looks at it.
     doomed: Option<(J, Errno)>,
 }
@@ -39,6 +41,8 @@ pub(crate) struct Writes<O: Os> {
     io_busy: bool,
     /// Pages could not be had; wait for a retry before asking again.
     hold: bool,
+    /// The piece last asked for ahead of its turn: job and offset.
+    ahead: Option<(JobId, usize)>,
 }
 
 /// Offset and length of the piece of a `len`-byte job that byte `done` lies in.
@@ -67,6 +71,7 @@ impl<O: Os> Writes<O> {
             left: [None; LEFT],
             io_busy: false,
             hold: false,
+            ahead: None,
         }
     }
 
@@ -106,6 +111,19 @@ impl<O: Os> Writes<O> {
                 let n = job.done();
                 os.aiotx_finish(job, Ok(n));
             }
+        }
+    }
+
+    /// Nothing queued is read by the adapter any more.
+    fn finish(&mut self, os: &mut O) {
+        for l in &mut self.left {
+            if let Some((slot, _)) = l.take() {
+                os.slot_unuse(slot);
+            }
+        }
+        while let Some(job) = self.sent.pop_front() {
+            let n = job.done();
+            os.aiotx_finish(job, Ok(n));
         }
     }
 
@@ -166,8 +184,11 @@ impl<O: Os> Tx<O> {
             return Ok(());
         }
         attach(sh, os, &mut job);
-        if job.slot().is_none() {
+        let miss = job.slot().is_none();
+        if miss {
             os.count(Counter::CacheMiss, 1);
+        }
+        if miss || job.len() > PIECE {
             os.kick_worker();
         }
         self.writes.parked.push_back(job);
@@ -208,7 +229,7 @@ impl<O: Os> Tx<O> {
             return None;
         }
         let mut found = false;
-        let want = loop {
+        let missing = loop {
             let Some(job) = self.writes.parked.find_mut(|j| j.slot().is_none()) else {
                 break None;
             };
@@ -220,34 +241,53 @@ impl<O: Os> Tx<O> {
                 found = true;
                 continue;
             }
-            break match sh.sets.reserve(os, job, key) {
-                Some(ticket) => {
-                    let id = job.id();
-                    self.writes.want = Some(Wanted {
-                        ticket,
-                        job: id,
-                        doomed: None,
-                    });
-                    Some(Want {
-                        ticket,
-                        job: id,
-                        addr: key.addr,
-                        len,
-                        write: false,
-                        key,
-                    })
-                }
-                None => {
-                    self.writes.hold = true;
-                    os.retry_later();
-                    None
-                }
-            };
+            break Some((job.id(), key));
         };
         if found {
             self.pump(sh, os);
         }
-        want
+        let (id, key, ahead) = match missing {
+            Some((id, key)) => (id, key, false),
+            None => {
+                let (id, key) = self.next_piece(os)?;
+                (id, key, true)
+            }
+        };
+        let job = self.writes.parked.find_mut(|j| j.id() == id)?;
+        let Some(ticket) = sh.sets.reserve(os, job, key) else {
+            if !ahead {
+                self.writes.hold = true;
+                os.retry_later();
+            }
+            return None;
+        };
+        self.writes.want = Some(Wanted {
+            ticket,
+            job: id,
+            ahead,
+            doomed: None,
+        });
+        Some(Want {
+            ticket,
+            job: id,
+            addr: key.addr,
+            len: key.len,
+            write: false,
+            key,
+        })
+    }
+
+    /// The piece after the one the first job is at, to be held ahead; once.
+    fn next_piece(&mut self, os: &O) -> Option<(JobId, PageKey)> {
+        let job = self.writes.parked.front()?;
+        let (off, held) = piece(job.done(), job.len());
+        let next = off + held as usize;
+        if next >= job.len() || self.writes.ahead == Some((job.id(), next)) {
+            return None;
+        }
+        let (_, len) = piece(next, job.len());
+        self.writes.ahead = Some((job.id(), next));
+        Some((job.id(), os.page_key(job, next, len, false)))
     }
 
     /// The ticket is one of ours.
@@ -269,8 +309,11 @@ impl<O: Os> Tx<O> {
         let filled = sh.sets.fill(os, ticket, pages);
         if let Some((job, why)) = w.doomed {
             self.writes.end_job(os, job, why);
+            if self.flags.contains(TxFlags::ENDED) {
+                self.writes.finish(os);
+            }
             self.writes.acked(os, self.acked);
-        } else {
+        } else if !w.ahead {
             match filled {
                 Ok(slot) => {
                     if let Some(job) = self.writes.parked.find_mut(|j| j.id() == w.job) {
@@ -287,6 +330,11 @@ impl<O: Os> Tx<O> {
             }
         }
         if !self.flags.contains(TxFlags::STOPPED) {
+            if let Some(job) = self.writes.parked.front_mut()
+                && job.slot().is_none()
+            {
+                attach(sh, os, job);
+            }
             self.pump(sh, os);
         }
     }
@@ -300,17 +348,9 @@ impl<O: Os> Tx<O> {
     /// The adapter is done with the connection: no page of it is read any more.
     pub(crate) fn end(&mut self, os: &mut O, why: Errno) {
         self.stop(os, why);
+        self.flags |= TxFlags::ENDED;
         self.cred.forget();
-        let w = &mut self.writes;
-        for l in &mut w.left {
-            if let Some((slot, _)) = l.take() {
-                os.slot_unuse(slot);
-            }
-        }
-        while let Some(job) = w.sent.pop_front() {
-            let n = job.done();
-            os.aiotx_finish(job, Ok(n));
-        }
+        self.writes.finish(os);
     }
 
     /// Why no job may queue any more, as send(2) would say it.
@@ -424,6 +464,8 @@ impl<O: Os> Tx<O> {
                 *l = Some((slot, mark));
             }
             attach(sh, os, job);
+            // The piece after that can be held meanwhile.
+            os.kick_worker();
         }
         Step::Moved
     }

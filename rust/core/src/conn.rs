@@ -6,6 +6,7 @@
 use bitflags::bitflags;
 
 use crate::errno::Errno;
+use crate::fault::BadCpl;
 use crate::os::{Counter, JobId, Os, SeqState};
 use crate::pageset::{PageSets, Ticket, Want};
 use crate::rx::Rx;
@@ -288,14 +289,16 @@ impl<O: Os> Conn<O> {
         o
     }
 
-    /// Nothing refers to the value any more: no CPL is to come, the kernel let go of it, and no
-    /// worker holds a ticket.
-    pub fn releasable(&self) -> bool {
+    /// True if the value can be freed: no CPL is to come, the kernel let go of the tcpcb, no
+    /// worker holds a ticket, and no mbuf refers to a page set. Releases what it can; to be asked
+    /// again when the last user of a slot is gone.
+    pub fn reap(&mut self, os: &mut O) -> bool {
         let up = self.flags.contains(Flags::ESTABLISHED);
         (self.over() || !up)
             && self.flags.contains(Flags::DETACHED)
             && self.tx.idle()
             && self.rx.idle()
+            && self.sh.sets.release_idle(os)
     }
 
     /// What must hold after every step (I1, I3, I5).
@@ -335,9 +338,11 @@ impl<O: Os> Conn<O> {
             && !self.gone(os)
     }
 
-    fn judge<E>(&mut self, os: &mut O, r: Result<(), E>) -> Outcome {
+    fn judge(&mut self, os: &mut O, r: Result<(), BadCpl>) -> Outcome {
         match r {
             Ok(()) => Outcome::NONE,
+            // Payload is thrown away during an abort, so numbers cannot fit any more.
+            Err(_) if self.flags.contains(Flags::ABORT) => Outcome::NONE,
             Err(_) => self.bad_cpl(os),
         }
     }

@@ -10,11 +10,16 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testos"))]
 extern crate std;
 
+pub mod ddp;
 pub mod errno;
+pub mod fault;
 pub mod os;
+pub mod pageset;
+pub mod ppod;
+pub mod rx;
 pub mod shared;
 pub mod aiotx;
 pub mod conn;
@@ -24,3 +29,9 @@ pub mod sgl;
 pub mod status;
 pub mod tx;
 pub mod txcredits;
+pub(crate) mod wr;
+
+#[cfg(any(test, feature = "testos"))]
+pub mod testos;
+#[cfg(test)]
+mod tests_tx;

@@ -49,8 +49,9 @@ impl<O: Os> Conn<O> {
         if self.gone(os) {
             return self.maybe_final(os, End::None);
         }
-        self.rx.peer_fin(&mut self.sh, os, cpl.rcv_nxt);
-        os.publish(&self.sh.seq);
+        if self.rx.peer_fin(&mut self.sh, os, cpl.rcv_nxt).is_err() {
+            return self.bad_cpl(os);
+        }
         match os.tcp_state() {
             TcpState::SynReceived | TcpState::Established => {
                 os.set_tcp_state(TcpState::CloseWait);
@@ -66,7 +67,7 @@ impl<O: Os> Conn<O> {
     }
 
     /// CPL_CLOSE_CON_RPL: the peer has acknowledged our FIN, and so all data before it.
-    pub fn close_con_rpl(&mut self, os: &mut O, cpl: &wire::CloseConRpl) -> Outcome {
+    pub fn close_con_rpl(&mut self, os: &mut O, _cpl: &wire::CloseConRpl) -> Outcome {
         if self.over() || self.flags.contains(Flags::ABORT) {
             return Outcome::NONE;
         }
@@ -75,7 +76,6 @@ impl<O: Os> Conn<O> {
         }
         self.flags |= Flags::FIN_ACKED;
         let gone = self.gone(os);
-        self.sh.seq.snd_una = cpl.snd_nxt.wrapping_sub(1);
         self.tx.all_acked(&mut self.sh, os, gone);
         if gone {
             return self.maybe_final(os, End::None);
@@ -220,6 +220,7 @@ impl<O: Os> Conn<O> {
         }
         self.tx.end(os, self.why.unwrap_or(Errno::ECONNABORTED));
         self.rx.fail_all(&mut self.sh, os, self.why);
+        self.sh.sets.release_idle(os);
         Outcome {
             end,
             final_cpl: true,

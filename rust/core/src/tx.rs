@@ -29,8 +29,6 @@ pub struct TxParams {
     pub emss: u16,
     /// Align payload to full segments (`toe.tx_align`; T5 at 40 Gb/s).
     pub tx_align: bool,
-    /// Nagle's algorithm is on.
-    pub nagle: bool,
 }
 
 bitflags! {
@@ -50,6 +48,8 @@ bitflags! {
         const FIN_SENT = 1 << 5;
         /// Nothing is sent any more.
         const STOPPED = 1 << 6;
+        /// The adapter is done with the connection.
+        const ENDED = 1 << 7;
     }
 }
 
@@ -97,7 +97,6 @@ impl<O: Os> Tx<O> {
                 sndbuf: 0,
                 emss: 0,
                 tx_align: false,
-                nagle: false,
             },
             acked: 0,
             writes: Writes::new(),
@@ -227,6 +226,7 @@ impl<O: Os> Tx<O> {
     /// The peer has acknowledged all, our FIN included.
     pub(crate) fn all_acked(&mut self, sh: &mut Shared<O>, os: &mut O, gone: bool) {
         let plen = self.cred.forget();
+        sh.seq.snd_una = sh.seq.snd_nxt;
         self.drop_acked(sh, os, plen, gone);
     }
 
@@ -418,9 +418,9 @@ impl<O: Os> Tx<O> {
         }
         let req = AbortReq {
             tid: sh.id.tid,
-            snd_nxt: sh.seq.snd_nxt,
-            no_data_sent: !self.data_sent(),
-            cmd: AbortCmd::SendRst,
+            rsvd0: sh.seq.snd_nxt,
+            rsvd1: u8::from(!self.data_sent()),
+            cmd: AbortCmd::SEND_RST,
         };
         wr::send(os, Queue::Ofld, AbortReq::LEN, |b| {
             let _ = req.emit(b);
@@ -432,7 +432,8 @@ impl<O: Os> Tx<O> {
     pub(crate) fn send_abort_rpl(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
         let rpl = AbortRpl {
             tid: sh.id.tid,
-            cmd: AbortCmd::NoRst,
+            cmd: AbortCmd::NO_RST,
+            ..AbortRpl::default()
         };
         wr::send(os, Queue::Ofld, AbortRpl::LEN, |b| {
             let _ = rpl.emit(b);

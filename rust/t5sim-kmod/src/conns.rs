@@ -8,7 +8,9 @@ use crate::text::Text;
 
 /// Writes connection number `n`, in the order of tids. `false`: there are not that many.
 pub(crate) fn write(card: &Card, n: usize, text: &mut Text<'_>) -> bool {
-    let Some(c) = card.connections().nth(n) else { return false };
+    let Some(c) = card.connections().nth(n) else {
+        return false;
+    };
     let _ = write!(text, "tid {} port {} ", c.tid, c.port);
     if let Some(peer) = c.peer_tid {
         let _ = write!(text, "peer {peer} ");

@@ -23,14 +23,28 @@ impl Dma for Kernel {
         // SAFETY: pointer and length are those of one writable slice; any address may be asked
         // for, one that is not memory is refused.
         let rc = unsafe { ts_dma_read(addr, buf.as_mut_ptr(), buf.len()) };
-        if rc == 0 { Ok(()) } else { Err(DmaFault { addr, len: buf.len() }) }
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(DmaFault {
+                addr,
+                len: buf.len(),
+            })
+        }
     }
 
     fn write(&mut self, addr: u64, data: &[u8]) -> Result<(), DmaFault> {
         // SAFETY: pointer and length are those of one slice; the address is checked as in read.
         // That the host gave the address to its card for writing is the host's business.
         let rc = unsafe { ts_dma_write(addr, data.as_ptr(), data.len()) };
-        if rc == 0 { Ok(()) } else { Err(DmaFault { addr, len: data.len() }) }
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(DmaFault {
+                addr,
+                len: data.len(),
+            })
+        }
     }
 }
 

@@ -17,6 +17,8 @@ mod text;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod tests;
 
 /// Says what happened with panic(9): the card's state can no longer be trusted.
 #[cfg(not(test))]

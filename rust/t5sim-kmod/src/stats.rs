@@ -4,6 +4,8 @@ use core::ffi::CStr;
 
 use t5sim::Stats;
 
+use crate::text::c_str;
+
 /// One counter.
 pub(crate) struct Stat {
     pub(crate) name: &'static CStr,
@@ -11,61 +13,71 @@ pub(crate) struct Stat {
     pub(crate) get: fn(&Stats) -> u64,
 }
 
+macro_rules! stats {
+    ($($name:ident = $($field:ident).+, $descr:literal;)*) => {
+        &[$(Stat {
+            name: c_str(concat!(stringify!($name), "\0")),
+            descr: c_str(concat!($descr, "\0")),
+            get: |s| s.$($field).+,
+        },)*]
+    };
+}
+
 /// All of them, in the order of [`Stats`].
-pub(crate) static STATS: &[Stat] = &[
-    Stat { name: c"wr_act_open", descr: c"work requests: act_open", get: |s| s.wrs.act_open },
-    Stat { name: c"wr_pass_open", descr: c"work requests: pass_open", get: |s| s.wrs.pass_open },
-    Stat { name: c"wr_close_listsrv", descr: c"work requests: close_listsrv", get: |s| s.wrs.close_listsrv },
-    Stat { name: c"wr_pass_accept_rpl", descr: c"work requests: pass_accept_rpl", get: |s| s.wrs.pass_accept_rpl },
-    Stat { name: c"wr_close_con", descr: c"work requests: close_con", get: |s| s.wrs.close_con },
-    Stat { name: c"wr_abort_req", descr: c"work requests: abort_req", get: |s| s.wrs.abort_req },
-    Stat { name: c"wr_abort_rpl", descr: c"work requests: abort_rpl", get: |s| s.wrs.abort_rpl },
-    Stat { name: c"wr_tid_release", descr: c"work requests: tid_release", get: |s| s.wrs.tid_release },
-    Stat { name: c"wr_rx_data_ack", descr: c"work requests: rx_data_ack", get: |s| s.wrs.rx_data_ack },
-    Stat { name: c"wr_set_tcb_field", descr: c"work requests: set_tcb_field", get: |s| s.wrs.set_tcb_field },
-    Stat { name: c"wr_get_tcb", descr: c"work requests: get_tcb", get: |s| s.wrs.get_tcb },
-    Stat { name: c"wr_l2t_write", descr: c"work requests: l2t_write", get: |s| s.wrs.l2t_write },
-    Stat { name: c"wr_flowc", descr: c"work requests: flowc", get: |s| s.wrs.flowc },
-    Stat { name: c"wr_tx_data", descr: c"work requests: tx_data", get: |s| s.wrs.tx_data },
-    Stat { name: c"wr_ulptx", descr: c"work requests: ulptx", get: |s| s.wrs.ulptx },
-    Stat { name: c"wr_mem_write", descr: c"work requests: mem_write", get: |s| s.wrs.mem_write },
-    Stat { name: c"wr_refused", descr: c"work requests refused by the card", get: |s| s.wr_refused },
-    Stat { name: c"host_errors", descr: c"requests that made no sense when they ran (no such tid, no FLOWC yet, too many credits)", get: |s| s.host_errors },
-    Stat { name: c"stray", descr: c"what the last of them was", get: |s| s.stray },
-    Stat { name: c"cpls", descr: c"CPLs handed to the host", get: |s| s.cpls },
-    Stat { name: c"segments", descr: c"segments given to the wire", get: |s| s.segments },
-    Stat { name: c"wire_dropped", descr: c"segments the wire lost", get: |s| s.wire_dropped },
-    Stat { name: c"wire_duplicated", descr: c"segments the wire delivered twice", get: |s| s.wire_duplicated },
-    Stat { name: c"wire_reordered", descr: c"segments the wire delivered late", get: |s| s.wire_reordered },
-    Stat { name: c"wire_resets", descr: c"connections the wire reset", get: |s| s.wire_resets },
-    Stat { name: c"no_connection", descr: c"segments for nobody, answered with RST", get: |s| s.no_connection },
-    Stat { name: c"frames", descr: c"plain frames carried", get: |s| s.frames },
-    Stat { name: c"frames_dropped", descr: c"plain frames dropped", get: |s| s.frames_dropped },
-    Stat { name: c"tx_bytes", descr: c"payload bytes read from host memory or work requests and sent, first time", get: |s| s.tx_bytes },
-    Stat { name: c"rexmt_bytes", descr: c"payload bytes sent again", get: |s| s.rexmt_bytes },
-    Stat { name: c"rexmts", descr: c"retransmission timeouts and fast retransmits", get: |s| s.rexmts },
-    Stat { name: c"probes", descr: c"zero-window probes", get: |s| s.probes },
-    Stat { name: c"ddp_bytes", descr: c"bytes placed by DDP", get: |s| s.ddp_bytes },
-    Stat { name: c"cpl_bytes", descr: c"bytes delivered in CPL_RX_DATA", get: |s| s.cpl_bytes },
-    Stat { name: c"indicates", descr: c"CPL_RX_DATA with ddp_off 0: indicates", get: |s| s.indicates },
-    Stat { name: c"ddp_complete", descr: c"DDP buffers filled to the end", get: |s| s.ddp_complete },
-    Stat { name: c"ddp_partial", descr: c"DDP buffers handed back before they were full (PSH, push timer, flush)", get: |s| s.ddp_partial },
-    Stat { name: c"ddp_errors", descr: c"placements refused, by any of the errors of ddpvld", get: |s| s.ddp_errors },
-    Stat { name: c"tag_mismatch", descr: c"refused placements: the pod's tag, page size or color is not the buffer's", get: |s| s.tag_mismatch },
-    Stat { name: c"tid_mismatch", descr: c"refused placements: the pod belongs to another tid", get: |s| s.tid_mismatch },
-    Stat { name: c"invalid_pod", descr: c"refused placements: the pod is not valid", get: |s| s.invalid_pod },
-    Stat { name: c"invalid_tag", descr: c"refused placements: the tag points outside DDP memory", get: |s| s.invalid_tag },
-    Stat { name: c"over_limit", descr: c"refused placements: the placement passes the end of the pods' length", get: |s| s.over_limit },
-    Stat { name: c"ddp_off", descr: c"times a connection fell out of DDP", get: |s| s.ddp_off },
-    Stat { name: c"pods_written", descr: c"page pods written", get: |s| s.pods_written },
-    Stat { name: c"dma_faults", descr: c"DMA transfers host memory refused", get: |s| s.dma_faults },
-    Stat { name: c"invalidates", descr: c"buffers invalidated by the host", get: |s| s.invalidates },
-    Stat { name: c"credits_taken", descr: c"credits taken by work requests", get: |s| s.credits_taken },
-    Stat { name: c"credits_returned", descr: c"credits given back in CPL_FW4_ACK", get: |s| s.credits_returned },
-    Stat { name: c"credits_forfeited", descr: c"credits that went with connections that ended before they were returned", get: |s| s.credits_forfeited },
-    Stat { name: c"tids_allocated", descr: c"connections whose TCB was allocated", get: |s| s.tids_allocated },
-    Stat { name: c"tids_freed", descr: c"connections whose TCB was freed", get: |s| s.tids_freed },
-];
+pub(crate) static STATS: &[Stat] = stats! {
+    wr_act_open = wrs.act_open, "work requests executed, act_open";
+    wr_pass_open = wrs.pass_open, "work requests executed, pass_open";
+    wr_close_listsrv = wrs.close_listsrv, "work requests executed, close_listsrv";
+    wr_pass_accept_rpl = wrs.pass_accept_rpl, "work requests executed, pass_accept_rpl";
+    wr_close_con = wrs.close_con, "work requests executed, close_con";
+    wr_abort_req = wrs.abort_req, "work requests executed, abort_req";
+    wr_abort_rpl = wrs.abort_rpl, "work requests executed, abort_rpl";
+    wr_tid_release = wrs.tid_release, "work requests executed, tid_release";
+    wr_rx_data_ack = wrs.rx_data_ack, "work requests executed, rx_data_ack";
+    wr_set_tcb_field = wrs.set_tcb_field, "work requests executed, set_tcb_field";
+    wr_get_tcb = wrs.get_tcb, "work requests executed, get_tcb";
+    wr_l2t_write = wrs.l2t_write, "work requests executed, l2t_write";
+    wr_flowc = wrs.flowc, "work requests executed, flowc";
+    wr_tx_data = wrs.tx_data, "work requests executed, tx_data";
+    wr_ulptx = wrs.ulptx, "work requests executed, ulptx";
+    wr_mem_write = wrs.mem_write, "work requests executed, mem_write";
+    wr_refused = wr_refused, "work requests refused by the card";
+    host_errors = host_errors, "requests that made no sense when they ran (no such tid, no FLOWC yet, too many credits)";
+    stray = stray, "replies and the like that crossed the end of their connection";
+    cpls = cpls, "CPLs handed to the host";
+    segments = segments, "segments given to the wire";
+    wire_dropped = wire_dropped, "segments the wire lost";
+    wire_duplicated = wire_duplicated, "segments the wire delivered twice";
+    wire_reordered = wire_reordered, "segments the wire delivered late";
+    wire_resets = wire_resets, "connections the wire reset";
+    no_connection = no_connection, "segments for nobody, answered with RST";
+    frames = frames, "plain frames carried";
+    frames_dropped = frames_dropped, "plain frames dropped";
+    tx_bytes = tx_bytes, "payload bytes read from host memory or work requests and sent, first time";
+    rexmt_bytes = rexmt_bytes, "payload bytes sent again";
+    rexmts = rexmts, "retransmission timeouts and fast retransmits";
+    probes = probes, "zero-window probes";
+    ddp_bytes = ddp_bytes, "bytes placed by DDP";
+    cpl_bytes = cpl_bytes, "bytes delivered in CPL_RX_DATA";
+    indicates = indicates, "CPL_RX_DATA with ddp_off 0: indicates";
+    ddp_complete = ddp_complete, "DDP buffers filled to the end";
+    ddp_partial = ddp_partial, "DDP buffers handed back before they were full (PSH, push timer, flush)";
+    ddp_errors = ddp_errors, "placements refused, by any of the errors of ddpvld";
+    tag_mismatch = tag_mismatch, "refused placements: the pod's tag, page size or color is not the buffer's";
+    tid_mismatch = tid_mismatch, "refused placements: the pod belongs to another tid";
+    invalid_pod = invalid_pod, "refused placements: the pod is not valid";
+    invalid_tag = invalid_tag, "refused placements: the tag points outside DDP memory";
+    over_limit = over_limit, "refused placements: the placement passes the end of the pods' length";
+    ddp_off = ddp_off, "times a connection fell out of DDP";
+    pods_written = pods_written, "page pods written";
+    dma_faults = dma_faults, "DMA transfers host memory refused";
+    invalidates = invalidates, "buffers invalidated by the host";
+    credits_taken = credits_taken, "credits taken by work requests";
+    credits_returned = credits_returned, "credits given back in CPL_FW4_ACK";
+    credits_forfeited = credits_forfeited, "credits that went with connections that ended before they were returned";
+    tids_allocated = tids_allocated, "connections whose TCB was allocated";
+    tids_freed = tids_freed, "connections whose TCB was freed";
+};
 
 #[cfg(test)]
 mod tests {
@@ -79,8 +91,11 @@ mod tests {
         let mut s = Stats::default();
         s.wrs.tx_data = 3;
         s.tids_freed = 7;
-        let non_zero: Vec<_> =
-            STATS.iter().filter(|x| (x.get)(&s) != 0).map(|x| (x.name, (x.get)(&s))).collect();
+        let non_zero: Vec<_> = STATS
+            .iter()
+            .filter(|x| (x.get)(&s) != 0)
+            .map(|x| (x.name, (x.get)(&s)))
+            .collect();
         assert_eq!(non_zero, [(c"wr_tx_data", 3), (c"tids_freed", 7)]);
     }
 }

@@ -1,6 +1,15 @@
 //! Text in a fixed buffer; what does not fit is cut.
 
+use core::ffi::CStr;
 use core::fmt;
+
+/// A literal with its NUL as C wants it. Fails to compile where it is used in a constant.
+pub(crate) const fn c_str(s: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(s.as_bytes()) {
+        Ok(s) => s,
+        Err(_) => panic!("no NUL at the end, or one before it"),
+    }
+}
 
 pub(crate) struct Text<'a> {
     buf: &'a mut [u8],
@@ -46,12 +55,13 @@ mod tests {
     fn cut_and_terminated() {
         let mut buf = [0xff; 6];
         let mut t = Text::new(&mut buf);
-        write!(t, "{}-{}", 12, "abcdef").unwrap();
+        let n = 12;
+        write!(t, "{n}-abcdef").unwrap();
         assert_eq!(t.bytes(), b"12-abc");
         t.terminate();
         assert_eq!(&buf, b"12-ab\0");
         let mut t = Text::new(&mut buf);
-        write!(t, "x").unwrap();
+        t.write_str("x").unwrap();
         t.terminate();
         assert_eq!(&buf[..2], b"x\0");
         Text::new(&mut []).terminate();

@@ -190,6 +190,12 @@ impl Card {
         }
     }
 
+    /// Nothing submitted to `q` from now on runs before `at`.
+    pub(crate) fn hold_queue(&mut self, q: TxQueue, at: Nanos) {
+        let last = self.wrq_last.entry(q).or_default();
+        *last = at.max(*last);
+    }
+
     // What the other parts share.
 
     pub(crate) fn conn(&self, tid: u32) -> Option<&Conn> {
@@ -355,7 +361,7 @@ impl Card {
                 w.rx_data_ack += 1;
                 self.rx_data_ack(now, &m, host);
             }
-            Req::SetTcbField(m) => {
+            Req::SetTcb(m) => {
                 w.set_tcb_field += 1;
                 self.set_tcb_field(now, q, &m, host);
             }

@@ -144,6 +144,8 @@ pub(crate) struct Conn {
     pub(crate) released: bool,
     /// `CPL_PASS_ACCEPT_RPL` has come.
     pub(crate) accepted: bool,
+    /// The L2 entry names a station that is not at the other end of the wire.
+    pub(crate) l2_lost: bool,
 
     // Send side. Offsets are 64-bit stream offsets; sequence number = iss + 1 + offset.
     pub(crate) iss: u32,
@@ -196,7 +198,7 @@ pub(crate) struct Conn {
     /// Bytes placed into each buffer since it was armed.
     pub(crate) placed: [u32; 2],
     /// Buffer the push timer runs for.
-    pub(crate) push_buf: Option<usize>,
+    pub(crate) push_buf: Option<wire::DdpBuf>,
     /// The next in-order bytes throw the connection out of DDP.
     pub(crate) fall_out: bool,
 
@@ -219,6 +221,7 @@ impl Conn {
             flowc: false,
             released: false,
             accepted: false,
+            l2_lost: false,
             iss: 0,
             una: 0,
             nxt: 0,
@@ -275,10 +278,6 @@ impl Conn {
         self.end.saturating_add(u64::from(self.fin_queued))
     }
 
-    pub(crate) fn fin_sent(&self) -> bool {
-        self.fin_queued && self.max > self.end
-    }
-
     pub(crate) fn fin_acked(&self) -> bool {
         self.fin_queued && self.una > self.end
     }
@@ -286,6 +285,11 @@ impl Conn {
     /// Something was sent and is not acknowledged.
     pub(crate) fn outstanding(&self) -> bool {
         self.una < self.max
+    }
+
+    /// Next sequence number to send as the host is told it: past everything sent, FIN included.
+    pub(crate) fn snd_nxt(&self) -> u32 {
+        self.seq_of(self.max)
     }
 
     /// What the host has been given or will be with the CPLs on their way: `rcv_nxt` without
@@ -301,6 +305,27 @@ impl Conn {
         let max = 65_535_i64 << scale;
         let room = room.min(max);
         u32::try_from((room >> scale) << scale).unwrap_or(u32::MAX)
+    }
+
+    /// The TCB with the fields the card itself keeps filled in (t4_tcb.h).
+    pub(crate) fn live_tcb(&self) -> wire::Tcb {
+        let mut t = self.tcb.clone();
+        let mut put = |word: u8, shift: u32, width: u32, v: u64| {
+            let ones = (1_u64 << width) - 1;
+            let (mask, value) = (ones << shift, (v & ones) << shift);
+            t.set_field(&wire::TcbUpdate { word, mask, value });
+        };
+        put(3, 16, 4, u64::from(self.state.code()));
+        put(3, 24, 4, u64::from(self.mss_idx));
+        put(3, 28, 4, u64::from(self.peer_wscale));
+        put(4, 0, 4, u64::from(self.wscale));
+        // Send sequence numbers are kept as distances below the highest sent.
+        put(9, 0, 32, u64::from(self.snd_nxt()));
+        put(10, 0, 28, self.max.saturating_sub(self.una));
+        put(10, 28, 28, self.max.saturating_sub(self.nxt));
+        put(16, 10, 32, u64::from(self.rcv_nxt));
+        put(17, 10, 28, u64::from(self.window()));
+        t
     }
 
     pub(crate) fn timer(&self, t: Timer) -> Option<Nanos> {

@@ -17,11 +17,13 @@ use alloc::vec::Vec;
 
 use crate::Nanos;
 use crate::card::Card;
-use crate::conn::Conn;
+use crate::conn::{Conn, Payload, TxWr};
 use crate::event::Timer;
-use crate::host::Host;
+use crate::host::{Host, TxQueue};
 use crate::ppod::{Place, PodError};
+use crate::request::{SetTcb, UlpCmd};
 use crate::rx::Chunk;
+use wire::{CplStatus, DdpBuf, DdpVld, UlpMode};
 
 /// One DDP buffer as the TCB has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,7 +52,7 @@ pub struct DdpInfo {
 /// How a buffer is handed back.
 #[derive(Clone, Copy)]
 struct HandBack {
-    buf: usize,
+    buf: DdpBuf,
     psh: bool,
     full: bool,
     timed_out: bool,
@@ -59,31 +61,31 @@ struct HandBack {
 
 impl Card {
     pub(crate) fn ddp_info(&self, c: &Conn) -> DdpInfo {
-        let buf = |i| BufInfo {
-            valid: c.tcb.buf_valid(i),
-            offset: c.tcb.buf_offset(i),
-            len: c.tcb.buf_len(i),
-            tag: c.tcb.buf_tag(i),
+        let buf = |b| BufInfo {
+            valid: c.tcb.buf_valid(b),
+            offset: c.tcb.buf_offset(b),
+            len: c.tcb.buf_len(b),
+            tag: c.tcb.buf_tag(b),
         };
-        DdpInfo { on: self.ddp_on(c), active: c.tcb.active_buf(), bufs: [buf(0), buf(1)] }
+        let bufs = [buf(DdpBuf::B0), buf(DdpBuf::B1)];
+        DdpInfo { on: self.ddp_on(c), active: c.tcb.active_buf().index(), bufs }
     }
 
     pub(crate) fn ddp_on(&self, c: &Conn) -> bool {
-        c.tcb.ulp_type() == wire::ULP_MODE_TCPDDP && !c.tcb.ddp_off()
+        c.tcb.ulp_type() == UlpMode::TcpDdp as u8 && !c.tcb.ddp_off()
     }
 
     /// Data that finds no buffer is delivered as an indicate.
     pub(crate) fn indicates(c: &Conn) -> bool {
-        c.tcb.buf_indicate(0) || c.tcb.buf_indicate(1)
+        c.tcb.buf_indicate(DdpBuf::B0) || c.tcb.buf_indicate(DdpBuf::B1)
     }
 
     /// Leaves DDP: both buffers are lost to the card, what they hold is not reported. The next
     /// `CPL_RX_DATA` says so by its `ddp_off` and tells the bytes placed by its `seq`.
     pub(crate) fn fall_out(&mut self, now: Nanos, c: &mut Conn) {
         c.fall_out = false;
-        c.tcb.set_ddp_off(true);
-        c.tcb.set_buf_valid(0, false);
-        c.tcb.set_buf_valid(1, false);
+        let valid = valid_bit(DdpBuf::B0) | valid_bit(DdpBuf::B1);
+        c.tcb.set_flags(wire::TF_DDP_OFF | valid, wire::TF_DDP_OFF);
         c.push_buf = None;
         self.stats.ddp_off += 1;
         self.flush_held(now, c, true);
@@ -100,7 +102,7 @@ impl Card {
         while chunk.len() > 0 {
             let mut buf = c.tcb.active_buf();
             if !c.tcb.buf_valid(buf) {
-                buf ^= 1;
+                buf = buf.other();
                 if !c.tcb.buf_valid(buf) {
                     return;
                 }
@@ -110,7 +112,9 @@ impl Card {
             let room = c.tcb.buf_len(buf).saturating_sub(offset);
             if room == 0 {
                 // Armed with nothing to fill.
-                self.hand_back(now, c, HandBack { buf, psh: false, full: true, timed_out: false, invalidate: true }, None);
+                let how =
+                    HandBack { buf, psh: false, full: true, timed_out: false, invalidate: true };
+                self.hand_back(now, c, how, None);
                 continue;
             }
             let n = chunk.len().min(room);
@@ -122,7 +126,7 @@ impl Card {
             }
             chunk.advance(n);
             c.tcb.set_buf_offset(buf, offset + n);
-            if let Some(p) = c.placed.get_mut(buf) {
+            if let Some(p) = c.placed.get_mut(buf.index()) {
                 *p = p.saturating_add(n);
             }
             if c.tcb.rx_fc_ddp() {
@@ -144,13 +148,13 @@ impl Card {
         &mut self,
         now: Nanos,
         c: &mut Conn,
-        buf: usize,
+        buf: DdpBuf,
         dma: (u32, u32, u32),
         full: bool,
         psh: bool,
     ) {
         let pushes = psh && !c.tcb.push_disable(buf);
-        let at_once = c.tcb.pshf_enable(buf) || self.cfg.push_timer == 0;
+        let at_once = flag(c, buf, wire::TF_DDP_PSHF_ENABLE_0) || self.cfg.push_timer == 0;
         if full || c.tcb.buf_flush(buf) || pushes && at_once {
             let invalidate = full || !c.tcb.psh_no_invalidate(buf);
             let how = HandBack { buf, psh, full, timed_out: false, invalidate };
@@ -165,7 +169,7 @@ impl Card {
     /// The push timer ran out.
     pub(crate) fn push_timeout(&mut self, now: Nanos, c: &mut Conn) {
         let Some(buf) = c.push_buf.take() else { return };
-        if !self.ddp_on(c) || !c.tcb.buf_valid(buf) || c.placed.get(buf) == Some(&0) {
+        if !self.ddp_on(c) || !c.tcb.buf_valid(buf) || c.placed.get(buf.index()) == Some(&0) {
             return;
         }
         let invalidate = !c.tcb.psh_no_invalidate(buf);
@@ -177,14 +181,14 @@ impl Card {
     /// length, offset), or by itself.
     fn hand_back(&mut self, now: Nanos, c: &mut Conn, how: HandBack, dma: Option<(u32, u32, u32)>) {
         if how.invalidate {
-            c.tcb.set_buf_valid(how.buf, false);
-            c.tcb.set_active_buf(how.buf ^ 1);
+            c.tcb.set_flags(valid_bit(how.buf), 0);
+            c.tcb.set_active_buf(how.buf.other());
         }
         if c.push_buf == Some(how.buf) {
             c.push_buf = None;
             c.set_timer(Timer::Push, None);
         }
-        if let Some(p) = c.placed.get_mut(how.buf) {
+        if let Some(p) = c.placed.get_mut(how.buf.index()) {
             *p = 0;
         }
         if how.full {
@@ -196,7 +200,7 @@ impl Card {
             // Where the last placement started, or where the buffer stands.
             offset: dma.map_or(c.tcb.buf_offset(how.buf), |(_, _, at)| at),
             dack_mode: 0,
-            buf_idx: how.buf == 1,
+            buf_idx: idx(how.buf),
             urg: false,
             psh: how.psh,
             buf_complete: how.full,
@@ -204,7 +208,7 @@ impl Card {
             inv: how.invalidate,
         };
         if let Some((seq, len, _)) = dma {
-            self.rx_data_ddp(now, c, seq, len, report, 0);
+            self.rx_data_ddp(now, c, seq, len, report, DdpVld::default());
         } else {
             let msg = wire::RxDdpComplete { tid: c.tid, report, rcv_nxt: c.delivered_nxt() };
             let n = wire::RxDdpComplete::LEN;
@@ -219,7 +223,7 @@ impl Card {
         seq: u32,
         len: u32,
         report: wire::DdpReport,
-        ddpvld: u32,
+        ddpvld: DdpVld,
     ) {
         let msg = wire::RxDataDdp {
             tid: c.tid,
@@ -228,7 +232,7 @@ impl Card {
             seq,
             report,
             ulp_crc: 0,
-            ddpvld,
+            ddpvld: ddpvld.with_ulp_mode(DdpVld::ULP_TCPDDP),
         };
         self.cpl(now, c.rxq, wire::RxDataDdp::LEN, |b| msg.emit(b));
     }
@@ -237,7 +241,7 @@ impl Card {
     fn dma_in(
         &mut self,
         c: &Conn,
-        buf: usize,
+        buf: DdpBuf,
         offset: u32,
         chunk: &Chunk,
         n: u32,
@@ -269,7 +273,7 @@ impl Card {
         &mut self,
         now: Nanos,
         c: &mut Conn,
-        buf: usize,
+        buf: DdpBuf,
         seq: u32,
         n: u32,
         e: PodError,
@@ -279,37 +283,37 @@ impl Card {
         let bit = match e {
             PodError::InvalidTag => {
                 s.invalid_tag += 1;
-                wire::DDP_INVALID_TAG
+                DdpVld::INVALID_TAG
             }
             PodError::InvalidPod => {
                 s.invalid_pod += 1;
-                wire::DDP_INVALID_PPOD
+                DdpVld::INVALID_PPOD
             }
             PodError::Tid => {
                 s.tid_mismatch += 1;
-                wire::DDP_TID_MISMATCH
+                DdpVld::TID_MISMATCH
             }
             PodError::Mismatch => {
                 s.tag_mismatch += 1;
-                wire::DDP_PPOD_MISMATCH
+                DdpVld::PPOD_MISMATCH
             }
             PodError::Color => {
                 s.tag_mismatch += 1;
-                wire::DDP_COLOR_ERR
+                DdpVld::COLOR_ERR
             }
             PodError::Limit => {
                 s.over_limit += 1;
-                wire::DDP_ULIMIT_ERR
+                DdpVld::ULIMIT_ERR
             }
         };
         c.stats.ddp_errors += 1;
         let offset = c.tcb.buf_offset(buf);
-        c.tcb.set_buf_valid(buf, false);
-        c.tcb.set_active_buf(buf ^ 1);
+        c.tcb.set_flags(valid_bit(buf), 0);
+        c.tcb.set_active_buf(buf.other());
         if c.push_buf == Some(buf) {
             c.push_buf = None;
         }
-        let report = wire::DdpReport { offset, buf_idx: buf == 1, inv: true, ..Default::default() };
+        let report = wire::DdpReport { offset, buf_idx: idx(buf), inv: true, ..Default::default() };
         self.rx_data_ddp(now, c, seq, n, report, bit);
     }
 
@@ -321,24 +325,23 @@ impl Card {
         before: [bool; 2],
         host: &mut impl Host,
     ) {
-        for (i, was) in before.into_iter().enumerate() {
-            let is = c.tcb.buf_valid(i);
+        for (buf, was) in [DdpBuf::B0, DdpBuf::B1].into_iter().zip(before) {
+            let is = c.tcb.buf_valid(buf);
             if is && !was {
-                if let Some(p) = c.placed.get_mut(i) {
+                if let Some(p) = c.placed.get_mut(buf.index()) {
                     *p = 0;
                 }
             }
             if was && !is {
                 self.stats.invalidates += 1;
-                if c.push_buf == Some(i) {
+                if c.push_buf == Some(buf) {
                     c.push_buf = None;
                     c.set_timer(Timer::Push, None);
                 }
             }
-            if is && c.tcb.buf_flush(i) && c.placed.get(i).is_some_and(|&p| p > 0) {
-                let invalidate = !c.tcb.psh_no_invalidate(i);
-                let how =
-                    HandBack { buf: i, psh: false, full: false, timed_out: false, invalidate };
+            if is && c.tcb.buf_flush(buf) && c.placed.get(buf.index()).is_some_and(|&p| p > 0) {
+                let invalidate = !c.tcb.psh_no_invalidate(buf);
+                let how = HandBack { buf, psh: false, full: false, timed_out: false, invalidate };
                 self.hand_back(now, c, how, None);
             }
         }
@@ -349,66 +352,56 @@ impl Card {
     pub(crate) fn set_tcb_field(
         &mut self,
         now: Nanos,
-        q: crate::TxQueue,
-        m: &wire::SetTcbField,
+        q: TxQueue,
+        m: &SetTcb,
         host: &mut impl Host,
     ) {
         let Some(mut c) = self.take(m.tid) else {
             self.stats.stray += 1;
             return;
         };
-        if matches!(q, crate::TxQueue::Ofld(_)) && c.flowc {
-            let credits = u16::try_from(wire::SetTcbField::LEN.div_ceil(16)).unwrap_or(0);
-            let wr = crate::conn::TxWr {
+        if matches!(q, TxQueue::Ofld(_)) && c.flowc {
+            let wr = TxWr {
                 start: c.end,
                 len: 0,
-                data: crate::conn::Payload::None,
-                credits,
+                data: Payload::None,
+                credits: u16::try_from(wire::SetTcbField::LEN.div_ceil(16)).unwrap_or(0),
                 shove: false,
                 compl: false,
             };
             self.queue(now, &mut c, wr);
         }
-        let before = [c.tcb.buf_valid(0), c.tcb.buf_valid(1)];
+        let before = valid(&c);
         self.write_tcb(now, &mut c, m);
         self.tcb_changed(now, &mut c, before, host);
         self.put(c);
     }
 
     /// Applies the write and sends the reply if one is asked for.
-    fn write_tcb(&mut self, now: Nanos, c: &mut Conn, m: &wire::SetTcbField) {
-        let Some(oldval) = c.tcb.set_field(m.word, m.mask, m.val) else {
-            self.host_error("write past the end of a TCB", c.tid);
-            return;
-        };
-        if m.no_reply {
-            return;
-        }
-        let msg = wire::SetTcbRpl { tid: c.tid, word: m.word, cookie: m.cookie, status: 0, oldval };
+    fn write_tcb(&mut self, now: Nanos, c: &mut Conn, m: &SetTcb) {
+        let oldval = c.tcb.set_field(&m.update);
+        let Some((queue, cookie)) = m.reply else { return };
+        let word = m.update.word;
+        let status = CplStatus::NONE;
+        let msg = wire::SetTcbRpl { tid: c.tid, word, cookie, status, oldval };
         let late = self.cfg.faults.set_tcb_rpl_delay;
         let n = wire::SetTcbRpl::LEN;
-        self.cpl_with(now, m.queue, n, Vec::new(), 0, late, |b| msg.emit(b));
+        self.cpl_with(now, queue, n, Vec::new(), 0, late, |b| msg.emit(b));
     }
 
     /// FW_ULPTX_WR: its commands take effect together.
-    pub(crate) fn ulptx(
-        &mut self,
-        now: Nanos,
-        cmds: Vec<crate::request::UlpCmd>,
-        host: &mut impl Host,
-    ) {
-        use crate::request::UlpCmd;
+    pub(crate) fn ulptx(&mut self, now: Nanos, cmds: Vec<UlpCmd>, host: &mut impl Host) {
         let mut touched: Vec<(u32, [bool; 2])> = Vec::new();
         let mut acks = Vec::new();
         for cmd in cmds {
             match cmd {
-                UlpCmd::SetTcbField(m) => {
+                UlpCmd::SetTcb(m) => {
                     let Some(mut c) = self.take(m.tid) else {
                         self.stats.stray += 1;
                         continue;
                     };
                     if !touched.iter().any(|(tid, _)| *tid == m.tid) {
-                        touched.push((m.tid, [c.tcb.buf_valid(0), c.tcb.buf_valid(1)]));
+                        touched.push((m.tid, valid(&c)));
                     }
                     self.write_tcb(now, &mut c, &m);
                     self.put(c);
@@ -425,4 +418,39 @@ impl Card {
             self.rx_data_ack(now, &m, host);
         }
     }
+
+    /// CPL_GET_TCB: the TCB as it stands, words in descending order.
+    pub(crate) fn get_tcb(&mut self, now: Nanos, m: &wire::GetTcb) {
+        let Some(c) = self.conn(m.tid) else {
+            self.stats.stray += 1;
+            return;
+        };
+        if m.reply.no_reply {
+            return;
+        }
+        let tcb = c.live_tcb();
+        let payload: Vec<u8> = tcb.words.iter().rev().flat_map(|w| w.to_be_bytes()).collect();
+        let len = u16::try_from(payload.len()).unwrap_or(0);
+        let msg = wire::GetTcbRpl { tid: m.tid, cookie: m.cookie, status: CplStatus::NONE, len };
+        let n = wire::GetTcbRpl::LEN;
+        self.cpl_with(now, m.reply.queue, n, payload, 0, 0, |b| msg.emit(b));
+    }
+}
+
+fn valid_bit(buf: DdpBuf) -> u64 {
+    buf.flag(wire::TF_DDP_BUF0_VALID)
+}
+
+fn valid(c: &Conn) -> [bool; 2] {
+    [c.tcb.buf_valid(DdpBuf::B0), c.tcb.buf_valid(DdpBuf::B1)]
+}
+
+/// A DDP flag of `buf`, given as buffer 0 has it.
+fn flag(c: &Conn, buf: DdpBuf, of_buf0: u64) -> bool {
+    let [lo, hi] = [27, 28].map(|w| u64::from(c.tcb.words.get(w).copied().unwrap_or(0)));
+    (lo | hi << 32) & buf.flag(of_buf0) != 0
+}
+
+fn idx(buf: DdpBuf) -> u8 {
+    u8::from(buf == DdpBuf::B1)
 }

@@ -70,8 +70,6 @@ pub(crate) enum Event {
     PortTx(u8),
     /// A connection's timer.
     Timer { tid: u32, born: u64, timer: Timer },
-    /// A delayed write to a TCB (an invalidate held back by a fault).
-    Tcb { born: u64, req: Box<wire::SetTcbField> },
     /// A plain frame reaches a port.
     Frame { port: u8, frame: Vec<u8> },
     /// The memory of a closed connection's addresses may go.

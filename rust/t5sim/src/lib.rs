@@ -48,6 +48,3 @@ pub use stats::{ConnStats, Stats, WrCount};
 
 /// Virtual time in nanoseconds. The card never looks at a clock; it only compares these.
 pub type Nanos = u64;
-
-#[cfg(test)]
-mod tests;

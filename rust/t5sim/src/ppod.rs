@@ -74,10 +74,10 @@ impl PodMemory {
         if pod.tid != place.tid {
             return Err(PodError::Tid);
         }
-        if pod.tag.to_bits() & !COLOR != place.tag & !COLOR {
+        if pod.tag & !COLOR != place.tag & !COLOR {
             return Err(PodError::Mismatch);
         }
-        if pod.tag.to_bits() & COLOR != place.tag & COLOR {
+        if pod.tag & COLOR != place.tag & COLOR {
             return Err(PodError::Color);
         }
         Ok(pod)

@@ -89,7 +89,7 @@ impl Card {
             psh: chunk.psh,
             heartbeat: false,
             ddp_off,
-            status: 0,
+            status: wire::CplStatus::NONE,
         };
         c.rcv_wnd = c.rcv_wnd.saturating_sub(i64::from(len));
         c.stats.cpl_bytes += u64::from(len);

@@ -10,6 +10,7 @@ use crate::card::Card;
 use crate::conn::{Conn, SynOpts, TcpState, Tuple, seq_gt};
 use crate::event::{Event, Timer};
 use crate::host::Host;
+use wire::CplStatus;
 
 /// Header flags, with TCP's values.
 pub(crate) mod flags {
@@ -106,7 +107,7 @@ impl Card {
             // Believed only inside the window, so that one of an earlier connection is not.
             let edge = c.rcv_adv.wrapping_sub(c.rcv_nxt);
             if seg.seq.wrapping_sub(c.rcv_nxt) <= edge {
-                self.peer_reset(now, c, wire::CplError::ConnReset);
+                self.peer_reset(now, c, CplStatus::CONN_RESET);
             }
             return;
         }
@@ -236,7 +237,7 @@ impl Card {
             s if s.synchronised() && c.outstanding() => {
                 c.tries = c.tries.saturating_add(1);
                 if c.tries > self.cfg.max_rexmt {
-                    self.give_up(now, c, wire::CplError::XmitTimedout);
+                    self.give_up(now, c, CplStatus::XMIT_TIMEDOUT);
                     return;
                 }
                 self.stats.rexmts += 1;

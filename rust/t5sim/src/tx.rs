@@ -33,7 +33,7 @@ impl Card {
             data: Payload::None,
             credits: req.credits,
             shove: false,
-            compl: req.compl,
+            compl: false,
         };
         self.queue(now, &mut c, empty);
         self.put(c);
@@ -71,7 +71,7 @@ impl Card {
     pub(crate) fn queue(&mut self, now: Nanos, c: &mut Conn, wr: TxWr) {
         if u32::from(c.credits_out) + u32::from(wr.credits) > u32::from(self.cfg.tx_credits) {
             self.host_error("more credits than the connection has", c.tid);
-            self.give_up(now, c, wire::CplError::AbortFailed);
+            self.give_up(now, c, wire::CplStatus::ABORT_FAILED);
             return;
         }
         c.credits_out += wr.credits;
@@ -122,7 +122,14 @@ impl Card {
             c.stats.credits_returned += u64::from(sum);
             self.stats.credits_returned += u64::from(sum);
             let una = c.una.min(c.end);
-            self.send_fw4_ack(now, c, u8::try_from(sum).unwrap_or(u8::MAX), c.seq_of(una));
+            let msg = wire::Fw4Ack {
+                tid: c.tid,
+                credits: u8::try_from(sum).unwrap_or(u8::MAX),
+                seq_vld: true,
+                snd_nxt: c.seq_of(c.max.min(c.end)),
+                snd_una: c.seq_of(una),
+            };
+            self.cpl(now, c.fw_rxq, wire::Fw4Ack::LEN, |b| msg.emit(b));
         }
     }
 
@@ -170,7 +177,7 @@ impl Card {
             self.stats.dma_faults += 1;
             let _ = fault;
             self.recycle(payload);
-            self.give_up(now, c, wire::CplError::AbortFailed);
+            self.give_up(now, c, wire::CplStatus::ABORT_FAILED);
             return false;
         }
         let end = c.nxt + n;

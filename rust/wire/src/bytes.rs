@@ -107,7 +107,11 @@ pub fn fit(name: &'static str, v: u64, width: u32) -> Result<u64, WireError> {
         Some(high) => high != 0,
         None => false,
     };
-    if over { Err(WireError::field(name, v)) } else { Ok(v) }
+    if over {
+        Err(WireError::field(name, v))
+    } else {
+        Ok(v)
+    }
 }
 
 /// [`fit`] for a 32-bit value.
@@ -166,7 +170,10 @@ pub fn get_ot(b: &[u8], off: usize, want: Opcode) -> Result<u32, WireError> {
     if have == want.code() {
         Ok(bits32(w, 0, TID_BITS))
     } else {
-        Err(WireError::Opcode { want: want.code(), have })
+        Err(WireError::Opcode {
+            want: want.code(),
+            have,
+        })
     }
 }
 

@@ -109,7 +109,7 @@ impl RxDataAck {
     /// As [`open_req`].
     pub fn parse(b: &[u8]) -> Result<Self, WireError> {
         let (c, tid) = open_req(b, Self::OPCODE, Self::CPL_LEN)?;
-        Self::body(c, tid)
+        Ok(Self::from_word(tid, get_u32(c, 4)?))
     }
 
     /// Writes the work request.
@@ -117,7 +117,7 @@ impl RxDataAck {
     /// # Errors
     /// `Truncated`, or `Field` if a field is too wide.
     pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
-        let v = self.credit_dack()?;
+        let v = self.to_word()?;
         let c = begin_req(b, Self::OPCODE, self.tid, self.tid, Self::CPL_LEN)?;
         put_u32(c, 4, v)
     }
@@ -128,7 +128,7 @@ impl RxDataAck {
     /// As [`open_cpl`].
     pub fn parse_core(b: &[u8]) -> Result<Self, WireError> {
         let (c, tid) = open_cpl(b, Self::OPCODE, Self::CPL_LEN)?;
-        Self::body(c, tid)
+        Ok(Self::from_word(tid, get_u32(c, 4)?))
     }
 
     /// Writes the CPL alone, for a ULP_TX packet.
@@ -136,14 +136,15 @@ impl RxDataAck {
     /// # Errors
     /// `Truncated`, or `Field` if a field is too wide.
     pub fn emit_core(&self, b: &mut [u8]) -> Result<(), WireError> {
-        let v = self.credit_dack()?;
+        let v = self.to_word()?;
         let c = begin_cpl(b, Self::OPCODE, self.tid, Self::CPL_LEN)?;
         put_u32(c, 4, v)
     }
 
-    fn body(c: &[u8], tid: u32) -> Result<Self, WireError> {
-        let v = get_u32(c, 4)?;
-        Ok(Self {
+    /// Splits the `credit_dack` word of connection `tid`.
+    #[must_use]
+    pub const fn from_word(tid: u32, v: u32) -> Self {
+        Self {
             tid,
             credits: bits32(v, 0, 26),
             modulate_tx: v & 1 << 26 != 0,
@@ -151,10 +152,14 @@ impl RxDataAck {
             force_ack: v & 1 << 28 != 0,
             dack_mode: bits32(v, 29, 2) as u8,
             dack_change: v & 1 << 31 != 0,
-        })
+        }
     }
 
-    fn credit_dack(&self) -> Result<u32, WireError> {
+    /// The `credit_dack` word.
+    ///
+    /// # Errors
+    /// `Field` if a field is too wide.
+    pub fn to_word(&self) -> Result<u32, WireError> {
         let credits = fit32("credits", self.credits, 26)?;
         fit("dack_mode", u64::from(self.dack_mode), 2)?;
         Ok(credits
@@ -321,9 +326,10 @@ pub struct RxDataDdp {
     pub tid: u32,
     /// Offset of the urgent pointer.
     pub urg: u16,
-    /// Low 16 bits of the bytes placed; the true count follows from `seq`.
+    /// Bytes of the last placement this CPL stands for.
     pub len: u16,
-    /// Sequence number after the last byte placed.
+    /// Sequence number where that placement starts: all that came since the last
+    /// report is `seq + len - rcv_nxt` bytes.
     pub seq: u32,
     /// Which buffer, and what became of it.
     pub report: DdpReport,

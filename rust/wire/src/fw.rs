@@ -1,6 +1,9 @@
 //! Firmware work requests of a connection's transmit queue, and the firmware's credits.
 
-use crate::bytes::{FLOWID_BITS, bits32, fit32, get_u8, get_u32, need, put_u8, put_u32, round16};
+use crate::bytes::{
+    FLOWID_BITS, begin_cpl, bits32, fit32, fresh, get_u8, get_u32, need, open_cpl, put_u8, put_u32,
+    round16,
+};
 use crate::error::WireError;
 use crate::opcode::{Opcode, WrOp};
 
@@ -95,11 +98,13 @@ impl Flowc<'_> {
             return Err(WireError::field("nparams", n as u64));
         }
         let len = Self::len(n);
-        let have = b.len();
-        let b = b.get_mut(..len).ok_or(WireError::Truncated { need: len, have })?;
-        b.fill(0);
+        let b = fresh(b, len)?;
         put_u32(b, 0, u32::from(WrOp::Flowc.code()) << 24 | n as u32)?;
-        put_u32(b, 4, fit32("flowid", self.tid, FLOWID_BITS)? << 8 | (len / 16) as u32)?;
+        put_u32(
+            b,
+            4,
+            fit32("flowid", self.tid, FLOWID_BITS)? << 8 | (len / 16) as u32,
+        )?;
         for (i, (p, v)) in self.params.iter().enumerate() {
             put_u8(b, 8 + 8 * i, *p as u8)?;
             put_u32(b, 12 + 8 * i, *v)?;
@@ -111,7 +116,8 @@ impl Flowc<'_> {
 /// A FLOWC as received: its tid, and each parameter. Unknown mnemonics are passed over.
 ///
 /// # Errors
-/// `Opcode` if it is another request, `Truncated` if it is not all there.
+/// `Opcode` if it is another request, `Truncated` if it is not all there, `Field` if its length
+/// and the number of parameters disagree.
 pub fn parse_flowc(
     b: &[u8],
 ) -> Result<(u32, impl Iterator<Item = (FlowcParam, u32)> + '_), WireError> {
@@ -142,20 +148,22 @@ pub struct OfldTxData {
     pub plen: u32,
     /// Immediate payload bytes behind the header; 0: a scatter list follows.
     pub immdlen: u8,
-    /// Whole work request in bytes, rounded up to 16.
+    /// Whole work request in bytes, rounded up to 16; at most 4080.
     pub len: usize,
-    /// Return credits as soon as this request is acknowledged.
+    /// Ask for a CPL_FW4_ACK once the payload of this request is acknowledged.
     pub compl: bool,
     /// Nothing follows for now: send without waiting.
     pub shove: bool,
-    /// `ULP_MODE_*` of the data.
+    /// `ULP_MODE_*` of the data, 3 bits.
     pub ulp_mode: u8,
-    /// Segment on payload boundaries (T5 at 40G).
+    /// Cut the payload in whole segments (ALIGNPLD, for T5 at 40 Gb/s); for requests of two
+    /// segments or more.
     pub align: bool,
 }
 
+const ULP_MODE_SHIFT: u32 = 10;
+const ULP_MODE_BITS: u32 = 3;
 const TX_SHOVE: u32 = 1 << 14;
-const LSO_DISABLE: u32 = 1 << 31;
 const ALIGN_PLD: u32 = 1 << 30;
 const WR_COMPL: u32 = 1 << 21;
 
@@ -168,34 +176,39 @@ impl OfldTxData {
     /// Write the header.
     ///
     /// # Errors
-    /// `Field` for a value that does not fit, `Truncated` if there is no room.
+    /// `Field` for a value that does not fit or a length that cannot be, `Truncated` if there is
+    /// no room.
     pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
         let len16 = self.len / 16;
-        if self.len % 16 != 0 || len16 > 0xff {
-            return Err(WireError::field("len16", self.len as u64));
+        if !self.len.is_multiple_of(16) || len16 > 0xff || !self.holds_imm() {
+            return Err(WireError::field("len", self.len as u64));
         }
+        let tid = fit32("flowid", self.tid, FLOWID_BITS)?;
+        let ulp_mode = fit32("ulp_mode", u32::from(self.ulp_mode), ULP_MODE_BITS)?;
         let compl = if self.compl { WR_COMPL } else { 0 };
+        let shove = if self.shove { TX_SHOVE } else { 0 };
+        let align = if self.align { ALIGN_PLD } else { 0 };
+        let b = fresh(b, Self::HDR_LEN)?;
         put_u32(
             b,
             0,
             u32::from(WrOp::OfldTxData.code()) << 24 | compl | u32::from(self.immdlen),
         )?;
-        put_u32(b, 4, fit32("flowid", self.tid, FLOWID_BITS)? << 8 | len16 as u32)?;
+        put_u32(b, 4, tid << 8 | len16 as u32)?;
         put_u32(b, 8, self.plen)?;
-        let mut flags = u32::from(self.ulp_mode & 7) << 10;
-        if self.shove {
-            flags |= TX_SHOVE;
-        }
-        if self.align {
-            flags |= ALIGN_PLD | LSO_DISABLE;
-        }
-        put_u32(b, 12, flags)
+        put_u32(b, 12, ulp_mode << ULP_MODE_SHIFT | shove | align)
+    }
+
+    /// The request has room for its header and immediate data.
+    fn holds_imm(&self) -> bool {
+        self.len >= Self::HDR_LEN + usize::from(self.immdlen)
     }
 
     /// Read the header.
     ///
     /// # Errors
-    /// `Opcode` if it is another request, `Truncated` if the request is not all there.
+    /// `Opcode` if it is another request, `Truncated` if the request is not all there, `Field` if
+    /// its length does not hold header and immediate data.
     pub fn parse(b: &[u8]) -> Result<OfldTxData, WireError> {
         let hi = get_u32(b, 0)?;
         let (want, have) = (WrOp::OfldTxData.code(), (hi >> 24) as u8);
@@ -206,16 +219,21 @@ impl OfldTxData {
         let len = bits32(mid, 0, 8) as usize * 16;
         need(b, len)?;
         let flags = get_u32(b, 12)?;
-        Ok(OfldTxData {
+        let m = OfldTxData {
             tid: bits32(mid, 8, FLOWID_BITS),
             plen: get_u32(b, 8)?,
             immdlen: hi as u8,
             len,
             compl: hi & WR_COMPL != 0,
             shove: flags & TX_SHOVE != 0,
-            ulp_mode: bits32(flags, 10, 3) as u8,
+            ulp_mode: bits32(flags, ULP_MODE_SHIFT, ULP_MODE_BITS) as u8,
             align: flags & ALIGN_PLD != 0,
-        })
+        };
+        if m.holds_imm() {
+            Ok(m)
+        } else {
+            Err(WireError::field("len", len as u64))
+        }
     }
 }
 
@@ -224,7 +242,7 @@ impl OfldTxData {
 pub struct Fw4Ack {
     /// Connection.
     pub tid: u32,
-    /// Credits of 16 bytes.
+    /// Credits given back, of 16 bytes of work request each.
     pub credits: u8,
     /// `snd_nxt` and `snd_una` count.
     pub seq_vld: bool,
@@ -245,8 +263,7 @@ impl Fw4Ack {
     /// # Errors
     /// `Opcode` if it is another, `Truncated` if it is short.
     pub fn parse(b: &[u8]) -> Result<Fw4Ack, WireError> {
-        let b = need(b, Self::LEN)?;
-        let tid = crate::bytes::get_ot(b, 0, Self::OPCODE)?;
+        let (b, tid) = open_cpl(b, Self::OPCODE, Self::LEN)?;
         Ok(Fw4Ack {
             tid,
             credits: get_u8(b, 4)?,
@@ -261,8 +278,7 @@ impl Fw4Ack {
     /// # Errors
     /// `Field` for a wide tid, `Truncated` if there is no room.
     pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
-        let b = crate::bytes::fresh(b, Self::LEN)?;
-        crate::bytes::put_ot(b, 0, Self::OPCODE, self.tid)?;
+        let b = begin_cpl(b, Self::OPCODE, self.tid, Self::LEN)?;
         put_u8(b, 4, self.credits)?;
         put_u8(b, 7, u8::from(self.seq_vld))?;
         put_u32(b, 8, self.snd_nxt)?;

@@ -36,9 +36,9 @@ pub use cpl_close::{
     AbortCmd, AbortReq, AbortReqRss, AbortRpl, AbortRplRss, CloseConReq, CloseConRpl, PeerClose,
     TidRelease,
 };
-pub use cpl_l2t::{L2tWriteReq, L2tWriteRpl};
+pub use cpl_l2t::{L2T_VLAN_NONE, L2tWriteReq, L2tWriteRpl};
 pub use cpl_listen::{
-    CloseListsrvReq, CloseListsrvRpl, ConnPolicy, L2Info, PassAcceptReq, PassAcceptRpl,
+    CloseListsrvReq, CloseListsrvRpl, ConnPolicy, L2Info, Opt1, PassAcceptReq, PassAcceptRpl,
     PassEstablish, PassOpenReq, PassOpenRpl, SynOptions,
 };
 pub use cpl_open::{ActEstablish, ActOpenReq, ActOpenRpl};

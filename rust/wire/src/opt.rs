@@ -18,7 +18,7 @@ pub enum UlpMode {
 pub struct Opt0 {
     /// Channel to transmit on, 2 bits.
     pub tx_chan: u8,
-    /// A listener that hands SYNs to the host (`NON_OFFLOAD` is its opposite).
+    /// Connections of this listener are not offloaded: its SYNs go to the host as packets.
     pub non_offload: bool,
     /// `ULP_MODE_*`, 4 bits.
     pub ulp_mode: u8,
@@ -104,7 +104,7 @@ pub struct Opt2 {
     pub cong_cntrl: u8,
     /// Transmit pacing class, 2 bits.
     pub pace: u8,
-    /// Receive window is not charged at all.
+    /// Nothing received is charged against the receive window.
     pub rx_fc_disable: bool,
     /// Bytes placed by DDP are not charged against the receive window.
     pub rx_fc_ddp: bool,
@@ -129,7 +129,8 @@ impl Opt2 {
     #[must_use]
     pub const fn to_bits(&self, chip: Chip) -> u32 {
         let valid = match chip {
-            // RX_COALESCE, PACE and CONG_CNTRL, RX_FC each with a valid bit of their own.
+            // RX_COALESCE, CONG_CNTRL, PACE and RX_FC have a valid bit each; T5 took bit 18 for
+            // the ISS and has one bit for all four.
             Chip::T4 => (1 << 11) | (1 << 18) | (1 << 19) | (1 << 22),
             Chip::T5 | Chip::T6 => (1 << 31) | ((self.iss_valid as u64) << 18),
         };

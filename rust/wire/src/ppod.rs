@@ -4,7 +4,7 @@
 //! pod needs only one read, the first address of that next pod. A DDP tag names the first pod
 //! of a buffer by its byte offset in the adapter's page-pod region.
 
-use crate::bytes::{get_u64, need};
+use crate::bytes::{TID_BITS, fit32, get_u64, need};
 use crate::error::WireError;
 
 /// Pages whose addresses belong to one pod; the fifth address is the next pod's first.
@@ -41,8 +41,9 @@ impl PpodTag {
     }
 }
 
-/// Tag mask of a region of `size` bytes: as many bits as `size` itself has, so that there is
-/// one bit more than offsets need (set, it makes a tag invalid).
+/// Tag mask of a region of `size` bytes (ULP_RX_TDDP_TAGMASK): as many bits as `size` itself
+/// has. If `size` is a power of 2 that is one bit more than offsets need; a tag with that bit
+/// set names no pod.
 #[must_use]
 pub const fn tag_mask(size: u32) -> u32 {
     if size == 0 {
@@ -76,18 +77,27 @@ impl PagePod {
     /// Write the pod. Every byte of `LEN` is written.
     ///
     /// # Errors
-    /// [`WireError::Truncated`] if `b` is shorter than a pod.
+    /// [`WireError::Truncated`] if `b` is shorter than a pod, `Field` for a tid of more than 24
+    /// bits.
     pub fn emit(&self, b: &mut [u8]) -> Result<(), WireError> {
         let have = b.len();
-        let short = WireError::Truncated { need: Self::LEN, have };
-        let out = b.get_mut(..Self::LEN).ok_or(short)?;
-        let first = (u64::from(self.valid) << 56)
-            | (u64::from(self.tid & 0x00ff_ffff) << 32)
-            | u64::from(self.tag);
+        match b.first_chunk_mut() {
+            Some(out) => self.put(out),
+            None => Err(WireError::Truncated {
+                need: Self::LEN,
+                have,
+            }),
+        }
+    }
+
+    pub(crate) fn put(&self, out: &mut [u8; Self::LEN]) -> Result<(), WireError> {
+        let tid = fit32("tid", self.tid, TID_BITS)?;
+        let first = (u64::from(self.valid) << 56) | (u64::from(tid) << 32) | u64::from(self.tag);
         let second = (u64::from(self.len) << 32) | u64::from(self.offset);
-        let words = [first, second, 0].into_iter().chain(self.addrs);
-        for (dst, w) in out.chunks_exact_mut(8).zip(words) {
-            dst.copy_from_slice(&w.to_be_bytes());
+        let [a0, a1, a2, a3, next] = self.addrs;
+        let words = [first, second, 0, a0, a1, a2, a3, next];
+        for (dst, w) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *dst = w.to_be_bytes();
         }
         Ok(())
     }

@@ -99,7 +99,10 @@ impl CplStatus {
     /// bad: the connection lives on and no reply is due.
     #[must_use]
     pub const fn is_neg_advice(self) -> bool {
-        matches!(self, Self::RTX_NEG_ADVICE | Self::PERSIST_NEG_ADVICE | Self::KEEPALV_NEG_ADVICE)
+        matches!(
+            self,
+            Self::RTX_NEG_ADVICE | Self::PERSIST_NEG_ADVICE | Self::KEEPALV_NEG_ADVICE
+        )
     }
 }
 

@@ -38,7 +38,8 @@ pub const TF_DDP_BUF0_VALID: u64 = 1 << 24;
 pub const TF_DDP_BUF0_INDICATE: u64 = 1 << 25;
 /// DDP flags: complete the buffer at once with what it has.
 pub const TF_DDP_BUF0_FLUSH: u64 = 1 << 26;
-/// DDP flags: PSHF.
+/// DDP flags: PSHF_ENABLE. FreeBSD sets it, with PSH_NO_INVALIDATE, for buffers of its own that
+/// collect a stream, and clears it for a program's buffer.
 pub const TF_DDP_PSHF_ENABLE_0: u64 = 1 << 27;
 /// DDP flags: PSH does not complete the buffer.
 pub const TF_DDP_PUSH_DISABLE_0: u64 = 1 << 28;
@@ -106,13 +107,21 @@ pub struct TcbUpdate {
 /// Switch the connection to `ULP_MODE_TCPDDP`.
 #[must_use]
 pub const fn ulp_mode_tcpddp() -> TcbUpdate {
-    TcbUpdate { word: W_ULP_TYPE, mask: 0xf, value: crate::opt::UlpMode::TcpDdp as u64 }
+    TcbUpdate {
+        word: W_ULP_TYPE,
+        mask: 0xf,
+        value: crate::opt::UlpMode::TcpDdp as u64,
+    }
 }
 
 /// DDP'd bytes are not charged against the receive window any more.
 #[must_use]
 pub const fn rx_flow_control_ddp() -> TcbUpdate {
-    TcbUpdate { word: W_T_FLAGS, mask: TF_RX_FLOW_CONTROL_DDP, value: TF_RX_FLOW_CONTROL_DDP }
+    TcbUpdate {
+        word: W_T_FLAGS,
+        mask: TF_RX_FLOW_CONTROL_DDP,
+        value: TF_RX_FLOW_CONTROL_DDP,
+    }
 }
 
 /// Turn DDP on with no buffer valid and both indicating.
@@ -130,23 +139,44 @@ pub const fn ddp_on() -> TcbUpdate {
 /// Switch receive coalescing off.
 #[must_use]
 pub const fn coalesce_off() -> TcbUpdate {
-    TcbUpdate { word: W_T_FLAGS, mask: TF_RCV_COALESCE_ENABLE, value: 0 }
+    TcbUpdate {
+        word: W_T_FLAGS,
+        mask: TF_RCV_COALESCE_ENABLE,
+        value: 0,
+    }
 }
 
 /// Nagle's algorithm on or off.
 #[must_use]
 pub const fn nagle(on: bool) -> TcbUpdate {
-    TcbUpdate { word: W_T_FLAGS, mask: TF_NAGLE, value: if on { TF_NAGLE } else { 0 } }
+    TcbUpdate {
+        word: W_T_FLAGS,
+        mask: TF_NAGLE,
+        value: if on { TF_NAGLE } else { 0 },
+    }
 }
 
-/// Zero the overlay words 26 to 31 (three updates) before the first use of DDP: they may hold
-/// another mode's state.
+/// Clear the overlay words 26 to 31 (three updates) before the first use of DDP: they may hold
+/// another mode's state. All become zero but DDP_OFF: DDP stays off until [`ddp_on`].
 #[must_use]
 pub const fn ddp_clear() -> [TcbUpdate; 3] {
     [
-        TcbUpdate { word: 26, mask: u64::MAX, value: 0 },
-        TcbUpdate { word: 28, mask: u64::MAX, value: 0 },
-        TcbUpdate { word: 30, mask: u64::MAX, value: 0 },
+        // The flags word is the upper half of the pair.
+        TcbUpdate {
+            word: 26,
+            mask: u64::MAX,
+            value: TF_DDP_OFF << 32,
+        },
+        TcbUpdate {
+            word: 28,
+            mask: u64::MAX,
+            value: 0,
+        },
+        TcbUpdate {
+            word: 30,
+            mask: u64::MAX,
+            value: 0,
+        },
     ]
 }
 
@@ -156,7 +186,14 @@ pub const fn ddp_clear() -> [TcbUpdate; 3] {
 /// first byte. With `only` the buffer becomes the active one. `flush` completes it as soon as
 /// anything was placed.
 #[must_use]
-pub const fn arm(buf: DdpBuf, tag: u32, offset: u32, len: u32, only: bool, flush: bool) -> [TcbUpdate; 3] {
+pub const fn arm(
+    buf: DdpBuf,
+    tag: u32,
+    offset: u32,
+    len: u32,
+    only: bool,
+    flush: bool,
+) -> [TcbUpdate; 3] {
     let (off, len) = ((offset & MAX_DDP_LEN) as u64, (len & MAX_DDP_LEN) as u64);
     let place = match buf {
         DdpBuf::B0 => TcbUpdate {
@@ -194,7 +231,11 @@ pub const fn arm(buf: DdpBuf, tag: u32, offset: u32, len: u32, only: bool, flush
             value: tag as u64,
         },
         place,
-        TcbUpdate { word: W_RX_DDP_FLAGS, mask, value },
+        TcbUpdate {
+            word: W_RX_DDP_FLAGS,
+            mask,
+            value,
+        },
     ]
 }
 
@@ -204,7 +245,11 @@ pub const fn arm(buf: DdpBuf, tag: u32, offset: u32, len: u32, only: bool, flush
 pub const fn invalidate(buf: DdpBuf) -> TcbUpdate {
     match buf {
         // Word 26: the flags word is the upper half of the pair.
-        DdpBuf::B0 => TcbUpdate { word: W_RX_DDP_BUF0, mask: TF_DDP_BUF0_VALID << 32, value: 0 },
+        DdpBuf::B0 => TcbUpdate {
+            word: W_RX_DDP_BUF0,
+            mask: TF_DDP_BUF0_VALID << 32,
+            value: 0,
+        },
         DdpBuf::B1 => TcbUpdate {
             word: W_RX_DDP_FLAGS,
             mask: DdpBuf::B1.flag(TF_DDP_BUF0_VALID),
@@ -218,26 +263,22 @@ pub const fn invalidate(buf: DdpBuf) -> TcbUpdate {
 #[must_use]
 pub const fn reached(buf: DdpBuf, oldval: u64) -> (u32, bool) {
     match buf {
-        DdpBuf::B0 => {
-            ((oldval & MAX_DDP_LEN as u64) as u32, oldval & (TF_DDP_BUF0_VALID << 32) != 0)
-        }
-        DdpBuf::B1 => {
-            ((oldval >> 40) as u32 & MAX_DDP_LEN, oldval & DdpBuf::B1.flag(TF_DDP_BUF0_VALID) != 0)
-        }
+        DdpBuf::B0 => (
+            (oldval & MAX_DDP_LEN as u64) as u32,
+            oldval & (TF_DDP_BUF0_VALID << 32) != 0,
+        ),
+        DdpBuf::B1 => (
+            (oldval >> 40) as u32 & MAX_DDP_LEN,
+            oldval & DdpBuf::B1.flag(TF_DDP_BUF0_VALID) != 0,
+        ),
     }
 }
 
 /// A whole TCB, as the adapter holds it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tcb {
     /// The words.
     pub words: [u32; 32],
-}
-
-impl Default for Tcb {
-    fn default() -> Self {
-        Tcb { words: [0; 32] }
-    }
 }
 
 impl Tcb {
@@ -271,7 +312,11 @@ impl Tcb {
 
     /// Set or clear bits of the DDP flags.
     pub fn set_flags(&mut self, mask: u64, value: u64) {
-        self.set_field(&TcbUpdate { word: W_RX_DDP_FLAGS, mask, value });
+        self.set_field(&TcbUpdate {
+            word: W_RX_DDP_FLAGS,
+            mask,
+            value,
+        });
     }
 
     /// `ULP_MODE_*` of the connection.
@@ -301,12 +346,20 @@ impl Tcb {
     /// The buffer being filled.
     #[must_use]
     pub fn active_buf(&self) -> DdpBuf {
-        if self.flags() & TF_DDP_ACTIVE_BUF != 0 { DdpBuf::B1 } else { DdpBuf::B0 }
+        if self.flags() & TF_DDP_ACTIVE_BUF != 0 {
+            DdpBuf::B1
+        } else {
+            DdpBuf::B0
+        }
     }
 
     /// Make `buf` the one being filled.
     pub fn set_active_buf(&mut self, buf: DdpBuf) {
-        let v = if matches!(buf, DdpBuf::B1) { TF_DDP_ACTIVE_BUF } else { 0 };
+        let v = if matches!(buf, DdpBuf::B1) {
+            TF_DDP_ACTIVE_BUF
+        } else {
+            0
+        };
         self.set_flags(TF_DDP_ACTIVE_BUF, v);
     }
 
@@ -362,7 +415,11 @@ impl Tcb {
     pub fn set_buf_offset(&mut self, buf: DdpBuf, off: u32) {
         let off = u64::from(off & MAX_DDP_LEN);
         let u = match buf {
-            DdpBuf::B0 => TcbUpdate { word: W_RX_DDP_BUF0, mask: u64::from(MAX_DDP_LEN), value: off },
+            DdpBuf::B0 => TcbUpdate {
+                word: W_RX_DDP_BUF0,
+                mask: u64::from(MAX_DDP_LEN),
+                value: off,
+            },
             DdpBuf::B1 => TcbUpdate {
                 word: W_RX_DDP_BUF1,
                 mask: u64::from(MAX_DDP_LEN) << 8,

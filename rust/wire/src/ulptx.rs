@@ -2,11 +2,13 @@
 
 use crate::Chip;
 use crate::bytes::{
-    FLOWID_BITS, bits32, fit32, get_u16, get_u32, get_u64, need, put_u32, put_u64, round16,
+    FLOWID_BITS, WR_HDR_LEN, bits32, fit, fit32, get_u32, get_u64, need, put_array, put_u32,
+    put_u64, round16,
 };
 use crate::cpl_rx::RxDataAck;
+use crate::cpl_tcb::{ReplyCtrl, SetTcbField};
 use crate::error::WireError;
-use crate::opcode::{Opcode, WrOp};
+use crate::opcode::{Opcode, WrOp, opcode_of_cpl};
 use crate::ppod::PagePod;
 use crate::tcb::TcbUpdate;
 
@@ -22,6 +24,10 @@ const ULP_TX_PKT: u32 = 4;
 const SC_NOOP: u32 = 0x80;
 const SC_IMM: u32 = 0x81;
 const SC_DSGL: u32 = 0x82;
+/// Of the ULP_TX_MEM_WRITE command: ORDER on T4, IMM from T5 on. Every write here wants it.
+const MEMIO_ORDER_OR_IMM: u32 = 1 << 23;
+/// Most segments the count field of a scatter list holds.
+const MAX_NSGE: usize = 0xffff;
 
 /// Bytes of a scatter list of `n` segments, not rounded; 0 for no segment.
 #[must_use]
@@ -36,33 +42,45 @@ pub const fn dsgl_len(n: usize) -> usize {
 const _: () = assert!(dsgl_len(MAX_SGL_SEGS) == MAX_WR_LEN - 16);
 
 /// Write a scatter list of `(address, length)` segments at the start of `out`; returns its
-/// length in bytes ([`dsgl_len`]).
+/// length in bytes ([`dsgl_len`]), every one of which is written. If `out` goes on to the next
+/// multiple of 16, so that a work request can end there, that padding is zeroed too.
 ///
 /// # Errors
-/// `Truncated` if it does not fit, `Field` for an empty list.
+/// `Truncated` if it does not fit, `Field` for an empty list or one of over 65535 segments.
 pub fn emit_dsgl(segs: &[(u64, u32)], out: &mut [u8]) -> Result<usize, WireError> {
-    let Some((&(addr0, len0), rest)) = segs.split_first() else {
-        return Err(WireError::field("nsge", 0));
-    };
-    let len = dsgl_len(segs.len());
+    let n = segs.len();
+    let len = dsgl_len(n);
     let have = out.len();
-    let out = out.get_mut(..len).ok_or(WireError::Truncated { need: len, have })?;
-    put_u32(out, 0, SC_DSGL << 24 | (segs.len() as u32 & 0xffff))?;
-    put_u32(out, 4, len0)?;
-    put_u64(out, 8, addr0)?;
-    let mut at = 16;
-    for pair in rest.chunks(2) {
-        // Lengths of both, then addresses; a lone segment leaves out the second address.
-        let (a, b) = (pair.first().copied().unwrap_or((0, 0)), pair.get(1).copied());
-        put_u32(out, at, a.1)?;
-        put_u32(out, at + 4, b.map_or(0, |b| b.1))?;
-        put_u64(out, at + 8, a.0)?;
-        if let Some(b) = b {
-            put_u64(out, at + 16, b.0)?;
-            at += 24;
-        }
+    let short = WireError::Truncated { need: len, have };
+    let (Some((&(addr0, len0), rest)), true) = (segs.split_first(), n <= MAX_NSGE) else {
+        return Err(WireError::field("nsge", n as u64));
+    };
+    if let Some(pad) = out.get_mut(len..round16(len)) {
+        pad.fill(0);
+    }
+    let out = out.get_mut(..len).ok_or(short)?;
+    let (head, tail) = out.split_first_chunk_mut::<16>().ok_or(short)?;
+    *head = dsgl_head(n as u32, len0, addr0);
+    let (pairs, single) = rest.as_chunks::<2>();
+    let (to_pairs, to_single) = tail.as_chunks_mut::<24>();
+    for (to, [(a0, l0), (a1, l1)]) in to_pairs.iter_mut().zip(pairs) {
+        let (lens, addrs) = to.split_at_mut(8);
+        put_u64(lens, 0, u64::from(*l0) << 32 | u64::from(*l1))?;
+        put_u64(addrs, 0, *a0)?;
+        put_u64(addrs, 8, *a1)?;
+    }
+    if let [(addr, len)] = single {
+        // The second length is there, and 0; the second address is not.
+        put_u64(to_single, 0, u64::from(*len) << 32)?;
+        put_u64(to_single, 8, *addr)?;
     }
     Ok(len)
+}
+
+/// `struct ulptx_sgl`: command and count, first length, first address.
+const fn dsgl_head(n: u32, len0: u32, addr0: u64) -> [u8; 16] {
+    let hi = (((SC_DSGL << 24) | n) as u128) << 96 | (len0 as u128) << 64;
+    (hi | addr0 as u128).to_be_bytes()
 }
 
 /// A scatter list as found in a work request.
@@ -81,13 +99,19 @@ impl<'a> Dsgl<'a> {
     pub fn parse(b: &'a [u8]) -> Result<Dsgl<'a>, WireError> {
         let cmd = get_u32(b, 0)?;
         if cmd >> 24 != SC_DSGL {
-            return Err(WireError::Opcode { want: SC_DSGL as u8, have: (cmd >> 24) as u8 });
+            return Err(WireError::Opcode {
+                want: SC_DSGL as u8,
+                have: (cmd >> 24) as u8,
+            });
         }
         let n = (cmd & 0xffff) as usize;
         if n == 0 {
             return Err(WireError::field("nsge", 0));
         }
-        Ok(Dsgl { b: need(b, dsgl_len(n))?, n })
+        Ok(Dsgl {
+            b: need(b, dsgl_len(n))?,
+            n,
+        })
     }
 
     /// How many segments.
@@ -112,23 +136,41 @@ impl<'a> Dsgl<'a> {
     }
 }
 
-/// Header of a FW_ULPTX_WR of `len` bytes.
-fn put_ulptx_hdr(b: &mut [u8], len: usize, atomic: bool, tid: u32) -> Result<(), WireError> {
-    let tid = fit32("flowid", tid, FLOWID_BITS)?;
-    put_u32(b, 0, u32::from(WrOp::Ulptx.code()) << 24 | u32::from(atomic) << 23)?;
-    put_u32(b, 4, tid << 8 | (len / 16) as u32)?;
+/// Header of a FW_ULPTX_WR of `len` bytes. Its flow id is 0: replies find their connection by
+/// the tid in the CPL.
+fn put_ulptx_hdr(b: &mut [u8], len: usize, atomic: bool) -> Result<(), WireError> {
+    if len < WR_HDR_LEN {
+        return Err(WireError::Truncated {
+            need: WR_HDR_LEN,
+            have: len,
+        });
+    }
+    let len16 = len / 16;
+    if !len.is_multiple_of(16) || len16 > 0xff {
+        return Err(WireError::field("len", len as u64));
+    }
+    put_u32(
+        b,
+        0,
+        u32::from(WrOp::Ulptx.code()) << 24 | u32::from(atomic) << 23,
+    )?;
+    put_u32(b, 4, len16 as u32)?;
     put_u64(b, 8, 0)
 }
 
+/// Is the request atomic, and the commands behind its header.
 fn get_ulptx_hdr(b: &[u8]) -> Result<(bool, &[u8]), WireError> {
     let hi = get_u32(b, 0)?;
     let (want, have) = (WrOp::Ulptx.code(), (hi >> 24) as u8);
     if have != want {
         return Err(WireError::Opcode { want, have });
     }
-    let len = bits32(get_u32(b, 4)?, 0, 8) as usize * 16;
-    let b = need(b, len)?;
-    Ok((hi >> 23 & 1 != 0, b.get(16..).unwrap_or(&[])))
+    let len16 = bits32(get_u32(b, 4)?, 0, 8);
+    let b = need(b, len16 as usize * 16)?;
+    match b.get(WR_HDR_LEN..) {
+        Some(cmds) => Ok((hi >> 23 & 1 != 0, cmds)),
+        None => Err(WireError::field("len16", u64::from(len16))),
+    }
 }
 
 /// A ULP_TX_MEM_WRITE work request with page pods as immediate data.
@@ -136,23 +178,26 @@ fn get_ulptx_hdr(b: &[u8]) -> Result<(bool, &[u8]), WireError> {
 pub struct UlpTxMemWrite {
     /// Byte address in adapter memory; a multiple of 32.
     pub addr: u32,
-    /// The pods.
+    /// The pods; those from `count` on are not sent.
     pub pods: [PagePod; MAX_IMM_PPODS],
     /// How many of them, 1 to 4.
     pub count: usize,
 }
 
 impl UlpTxMemWrite {
+    /// Bytes before the pods: work-request header, command, and header of the immediate data.
+    const HEAD_LEN: usize = WR_HDR_LEN + 16 + 8;
+
     /// Bytes of the work request that writes `n` pods.
     #[must_use]
     pub const fn len(n: usize) -> usize {
-        round16(16 + 16 + 8 + n * PagePod::LEN)
+        round16(Self::HEAD_LEN + n * PagePod::LEN)
     }
 
     /// Write the whole work request; returns its length.
     ///
     /// # Errors
-    /// `Field` for a bad count or address, `Truncated` if it does not fit.
+    /// `Field` for a bad count or address or a wide tid, `Truncated` if it does not fit.
     pub fn emit(&self, chip: Chip, b: &mut [u8]) -> Result<usize, WireError> {
         let pods = match self.pods.get(..self.count) {
             Some(p) if !p.is_empty() => p,
@@ -161,22 +206,28 @@ impl UlpTxMemWrite {
         if self.addr & 31 != 0 {
             return Err(WireError::field("addr", u64::from(self.addr)));
         }
+        // One bit means ORDER on T4 and IMM later: both are wanted.
+        let flags = match chip {
+            Chip::T4 | Chip::T5 | Chip::T6 => MEMIO_ORDER_OR_IMM,
+        };
         let len = Self::len(self.count);
         let have = b.len();
-        let b = b.get_mut(..len).ok_or(WireError::Truncated { need: len, have })?;
-        put_ulptx_hdr(b, len, false, 0)?;
-        // Bit 23 is ORDER on T4 and IMM from T5 on: wanted in both.
-        let _ = chip;
-        put_u32(b, 16, ULP_TX_MEM_WRITE << 24 | 1 << 23)?;
-        put_u32(b, 20, ((len - 16) / 16) as u32)?;
+        let short = WireError::Truncated { need: len, have };
+        let b = b.get_mut(..len).ok_or(short)?;
+        let (head, body) = b
+            .split_first_chunk_mut::<{ Self::HEAD_LEN }>()
+            .ok_or(short)?;
         let data = self.count * PagePod::LEN;
-        put_u32(b, 24, (data / 32) as u32)?;
-        put_u32(b, 28, self.addr >> 5)?;
-        put_u32(b, 32, SC_IMM << 24)?;
-        put_u32(b, 36, data as u32)?;
-        let (body, pad) = b.get_mut(40..).unwrap_or(&mut []).split_at_mut(data);
-        for (dst, pod) in body.chunks_exact_mut(PagePod::LEN).zip(pods) {
-            pod.emit(dst)?;
+        put_ulptx_hdr(head, len, false)?;
+        put_u32(head, 16, ULP_TX_MEM_WRITE << 24 | flags)?;
+        put_u32(head, 20, ((len - WR_HDR_LEN) / 16) as u32)?;
+        put_u32(head, 24, (data / 32) as u32)?;
+        put_u32(head, 28, self.addr >> 5)?;
+        put_u32(head, 32, SC_IMM << 24)?;
+        put_u32(head, 36, data as u32)?;
+        let (dst, pad) = body.as_chunks_mut::<{ PagePod::LEN }>();
+        for (dst, pod) in dst.iter_mut().zip(pods) {
+            pod.put(dst)?;
         }
         pad.fill(0);
         Ok(len)
@@ -190,7 +241,17 @@ impl UlpTxMemWrite {
         let (_, cmd) = get_ulptx_hdr(b)?;
         let w = get_u32(cmd, 0)?;
         if w >> 24 != ULP_TX_MEM_WRITE {
-            return Err(WireError::Opcode { want: ULP_TX_MEM_WRITE as u8, have: (w >> 24) as u8 });
+            return Err(WireError::Opcode {
+                want: ULP_TX_MEM_WRITE as u8,
+                have: (w >> 24) as u8,
+            });
+        }
+        if w & MEMIO_ORDER_OR_IMM == 0 {
+            return Err(WireError::field("cmd", u64::from(w)));
+        }
+        let len16 = get_u32(cmd, 4)?;
+        if len16 as usize != cmd.len() / 16 {
+            return Err(WireError::field("len16", u64::from(len16)));
         }
         let data = bits32(get_u32(cmd, 8)?, 0, 5) as usize * 32;
         let addr = bits32(get_u32(cmd, 12)?, 0, 27) << 5;
@@ -199,11 +260,8 @@ impl UlpTxMemWrite {
         }
         let imm = get_u32(cmd, 20)?;
         let count = data / PagePod::LEN;
-        if imm as usize != data
-            || data % PagePod::LEN != 0
-            || count == 0
-            || count > MAX_IMM_PPODS
-        {
+        let whole = data.is_multiple_of(PagePod::LEN) && (1..=MAX_IMM_PPODS).contains(&count);
+        if imm as usize != data || !whole {
             return Err(WireError::field("dlen", u64::from(imm)));
         }
         let body = need(cmd.get(24..).unwrap_or(&[]), data)?;
@@ -215,10 +273,23 @@ impl UlpTxMemWrite {
     }
 }
 
-/// Bytes of a wrapped SET_TCB_FIELD: command, header, the CPL's 24 bytes, padding.
+/// Bytes of `struct ulp_txpkt` and `struct ulptx_idata`, which come before a wrapped CPL.
+const WRAP_LEN: usize = 16;
+/// Bytes of a wrapped SET_TCB_FIELD: both headers, the CPL's 24 bytes, an 8-byte no-op.
 const SET_TCB_LEN: usize = 48;
-/// Bytes of a wrapped RX_DATA_ACK.
+/// Bytes of a wrapped RX_DATA_ACK, of 8 bytes.
 const RX_DATA_ACK_LEN: usize = 32;
+const _: () = assert!(SET_TCB_LEN == WRAP_LEN + SetTcbField::CPL_LEN + NOOP.len());
+const _: () = assert!(RX_DATA_ACK_LEN == WRAP_LEN + RxDataAck::CPL_LEN + NOOP.len());
+
+/// Commands end on 16 bytes; this fills the last 8.
+const NOOP: [u8; 8] = ((SC_NOOP as u64) << 56).to_be_bytes();
+
+/// Packet for TP of `whole` bytes with a CPL of `cpl` bytes as immediate data.
+const fn wrap_head(whole: usize, cpl: usize) -> [u8; WRAP_LEN] {
+    let pkt = ((ULP_TX_PKT as u128) << 120) | ((whole as u128 / 16) << 64);
+    (pkt | (SC_IMM as u128) << 56 | cpl as u128).to_be_bytes()
+}
 
 /// Builds a FW_ULPTX_WR out of TCB updates and receive acknowledgements that the adapter
 /// executes in one go.
@@ -229,11 +300,11 @@ const RX_DATA_ACK_LEN: usize = 32;
 /// let mut c = Compound::begin(&mut buf, true, 7).unwrap();
 /// c.set_tcb(&wire::tcb::ddp_on(), None).unwrap();
 /// c.rx_modulate().unwrap();
+/// c.finish().unwrap();
 /// assert_eq!(wire::ulptx::parse_compound(&buf).unwrap().1.count(), 2);
 /// ```
 pub struct Compound<'a> {
-    b: &'a mut [u8],
-    at: usize,
+    rest: &'a mut [u8],
     tid: u32,
 }
 
@@ -241,55 +312,68 @@ impl<'a> Compound<'a> {
     /// Bytes of a request with that many inner messages.
     #[must_use]
     pub const fn len(set_tcbs: usize, rx_data_acks: usize) -> usize {
-        16 + SET_TCB_LEN * set_tcbs + RX_DATA_ACK_LEN * rx_data_acks
+        WR_HDR_LEN + SET_TCB_LEN * set_tcbs + RX_DATA_ACK_LEN * rx_data_acks
     }
 
-    /// Start a request that fills `b` exactly ([`Compound::len`]).
+    /// Start a request that fills `b` exactly ([`Compound::len`]). It is whole only once that
+    /// many messages were added.
     ///
     /// # Errors
-    /// `Truncated` if there is no room for the header, `Field` for a tid of more than 20 bits.
+    /// `Truncated` if there is no room for the header, `Field` for a tid of more than 20 bits
+    /// or a buffer that cannot be a work request: no multiple of 16, or over 4080 bytes.
     pub fn begin(b: &'a mut [u8], atomic: bool, tid: u32) -> Result<Compound<'a>, WireError> {
         fit32("tid", tid, FLOWID_BITS)?;
         let len = b.len();
-        put_ulptx_hdr(b, len, atomic, 0)?;
-        Ok(Compound { b, at: 16, tid })
+        put_ulptx_hdr(b, len, atomic)?;
+        Ok(Compound {
+            rest: b.get_mut(WR_HDR_LEN..).unwrap_or_default(),
+            tid,
+        })
     }
 
-    fn wrap(&mut self, whole: usize, cpl: usize) -> Result<&mut [u8], WireError> {
-        let (at, have) = (self.at, self.b.len());
-        let end = at + whole;
-        let m = self.b.get_mut(at..end).ok_or(WireError::Truncated { need: end, have })?;
-        self.at = end;
-        put_u32(m, 0, ULP_TX_PKT << 24)?;
-        put_u32(m, 4, (whole / 16) as u32)?;
-        put_u32(m, 8, SC_IMM << 24)?;
-        put_u32(m, 12, cpl as u32)?;
-        if let Some(pad) = m.get_mut(16 + cpl..).filter(|p| !p.is_empty()) {
-            put_u32(pad, 0, SC_NOOP << 24)?;
-            put_u32(pad, 4, 0)?;
+    /// The next `N` bytes.
+    fn claim<const N: usize>(&mut self) -> Result<&'a mut [u8; N], WireError> {
+        let rest = core::mem::take(&mut self.rest);
+        let have = rest.len();
+        if have < N {
+            self.rest = rest;
+            return Err(WireError::Truncated { need: N, have });
         }
-        m.get_mut(16..16 + cpl).ok_or(WireError::Truncated { need: end, have })
+        let (m, rest) = rest.split_at_mut(N);
+        self.rest = rest;
+        m.try_into().or(Err(WireError::Truncated { need: N, have }))
     }
 
     /// Add a TCB update. With `reply` (queue, cookie) the adapter answers SET_TCB_RPL.
     ///
     /// # Errors
-    /// `Truncated` if the request is full.
+    /// `Truncated` if the request is full, `Field` for a word, queue or cookie that is too wide:
+    /// nothing is added then.
     pub fn set_tcb(&mut self, u: &TcbUpdate, reply: Option<(u16, u8)>) -> Result<(), WireError> {
-        let tid = self.tid;
-        let m = self.wrap(SET_TCB_LEN, 24)?;
-        put_u32(m, 0, u32::from(Opcode::SetTcbField.code()) << 24 | tid)?;
-        let (queue, cookie, no_reply) = match reply {
-            Some((q, c)) => (q & 0x3ff, c & 7, 0),
-            None => (0, 0, 1u16),
+        const HEAD: [u8; WRAP_LEN] = wrap_head(SET_TCB_LEN, SetTcbField::CPL_LEN);
+        let (reply, cookie) = match reply {
+            Some((queue, cookie)) => (ReplyCtrl::reply_to(queue), cookie),
+            None => (ReplyCtrl::silent(0), 0),
         };
-        put_u32(
-            m,
-            4,
-            u32::from(no_reply << 15 | queue) << 16 | u32::from(cookie) << 5 | u32::from(u.word & 31),
-        )?;
-        put_u64(m, 8, u.mask)?;
-        put_u64(m, 16, u.value)
+        let mut cpl = [0; SetTcbField::CPL_LEN];
+        let TcbUpdate {
+            word,
+            mask,
+            value: val,
+        } = *u;
+        SetTcbField {
+            tid: self.tid,
+            reply,
+            word,
+            cookie,
+            mask,
+            val,
+        }
+        .emit_core(&mut cpl)?;
+        let m = self.claim::<SET_TCB_LEN>()?;
+        put_array(m, 0, HEAD)?;
+        put_array(m, WRAP_LEN, cpl)?;
+        put_array(m, WRAP_LEN + SetTcbField::CPL_LEN, NOOP)
     }
 
     /// Add a receive acknowledgement that returns no credits but speeds up delivery.
@@ -297,10 +381,29 @@ impl<'a> Compound<'a> {
     /// # Errors
     /// `Truncated` if the request is full.
     pub fn rx_modulate(&mut self) -> Result<(), WireError> {
-        let tid = self.tid;
-        let m = self.wrap(RX_DATA_ACK_LEN, 8)?;
-        put_u32(m, 0, u32::from(Opcode::RxDataAck.code()) << 24 | tid)?;
-        put_u32(m, 4, 1 << 27)
+        const HEAD: [u8; WRAP_LEN] = wrap_head(RX_DATA_ACK_LEN, RxDataAck::CPL_LEN);
+        let mut cpl = [0; RxDataAck::CPL_LEN];
+        RxDataAck {
+            tid: self.tid,
+            modulate_rx: true,
+            ..RxDataAck::default()
+        }
+        .emit_core(&mut cpl)?;
+        let m = self.claim::<RX_DATA_ACK_LEN>()?;
+        put_array(m, 0, HEAD)?;
+        put_array(m, WRAP_LEN, cpl)?;
+        put_array(m, WRAP_LEN + RxDataAck::CPL_LEN, NOOP)
+    }
+
+    /// Check that the request is whole.
+    ///
+    /// # Errors
+    /// `Field` with the number of bytes that no message fills.
+    pub fn finish(self) -> Result<(), WireError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            n => Err(WireError::field("unfilled", n as u64)),
+        }
     }
 }
 
@@ -349,39 +452,59 @@ pub fn parse_compound(
     Ok((atomic, it))
 }
 
+/// The message at the start of `b`, and the bytes it takes.
 fn next_inner(b: &[u8]) -> Result<(Inner, usize), WireError> {
     let cmd = get_u32(b, 0)?;
     if cmd >> 24 != ULP_TX_PKT {
-        return Err(WireError::Opcode { want: ULP_TX_PKT as u8, have: (cmd >> 24) as u8 });
+        return Err(WireError::Opcode {
+            want: ULP_TX_PKT as u8,
+            have: (cmd >> 24) as u8,
+        });
     }
-    let whole = get_u32(b, 4)? as usize * 16;
-    if whole == 0 {
-        return Err(WireError::field("len16", 0));
-    }
+    let len16 = get_u32(b, 4)?;
+    let whole = fit("len16", u64::from(len16), 8)? as usize * 16;
     let m = need(b, whole)?;
-    if get_u32(m, 8)? >> 24 != SC_IMM {
-        return Err(WireError::field("sc", u64::from(get_u32(m, 8)?)));
-    }
-    let cpl = need(m.get(16..).unwrap_or(&[]), get_u32(m, 12)? as usize)?;
-    let ot = get_u32(cpl, 0)?;
-    let (op, tid) = ((ot >> 24) as u8, ot & 0x00ff_ffff);
-    let inner = if op == Opcode::SetTcbField.code() {
-        let reply_ctrl = get_u16(cpl, 4)?;
-        let wc = get_u16(cpl, 6)?;
-        Inner::SetTcb {
-            tid,
-            update: TcbUpdate {
-                word: (wc & 31) as u8,
-                mask: get_u64(cpl, 8)?,
-                value: get_u64(cpl, 16)?,
-            },
-            reply: (reply_ctrl >> 15 == 0)
-                .then_some((reply_ctrl & 0x3ff, (wc >> 5 & 7) as u8)),
-        }
-    } else if op == Opcode::RxDataAck.code() {
-        Inner::RxDataAck(RxDataAck::from_word(tid, get_u32(cpl, 4)?))
-    } else {
-        return Err(WireError::Opcode { want: Opcode::SetTcbField.code(), have: op });
+    let Some(imm) = m.get(WRAP_LEN..) else {
+        return Err(WireError::field("len16", u64::from(len16)));
     };
+    let sc = get_u32(m, 8)?;
+    if sc >> 24 != SC_IMM {
+        return Err(WireError::field("sc", u64::from(sc)));
+    }
+    let cpl_len = get_u32(m, 12)?;
+    let cpl = need(imm, cpl_len as usize)?;
+    let (want, inner) = match opcode_of_cpl(cpl)? {
+        Opcode::SetTcbField => {
+            let m = SetTcbField::parse_core(cpl)?;
+            let update = TcbUpdate {
+                word: m.word,
+                mask: m.mask,
+                value: m.val,
+            };
+            let reply = (!m.reply.no_reply).then_some((m.reply.queue, m.cookie));
+            (
+                SetTcbField::CPL_LEN,
+                Inner::SetTcb {
+                    tid: m.tid,
+                    update,
+                    reply,
+                },
+            )
+        }
+        Opcode::RxDataAck => (
+            RxDataAck::CPL_LEN,
+            Inner::RxDataAck(RxDataAck::parse_core(cpl)?),
+        ),
+        other => {
+            let want = Opcode::SetTcbField.code();
+            return Err(WireError::Opcode {
+                want,
+                have: other.code(),
+            });
+        }
+    };
+    if cpl.len() != want {
+        return Err(WireError::field("immdlen", u64::from(cpl_len)));
+    }
     Ok((inner, whole))
 }

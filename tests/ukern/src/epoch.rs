@@ -41,9 +41,7 @@ static NET_EPOCH: KData = KData::of::<usize>("net_epoch_preempt");
 static GLOBAL_EPOCH: KData = KData::of::<usize>("global_epoch");
 static GLOBAL_EPOCH_PREEMPT: KData = KData::of::<usize>("global_epoch_preempt");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&NET_EPOCH, &GLOBAL_EPOCH, &GLOBAL_EPOCH_PREEMPT]
-}
+crate::exports_data! { NET_EPOCH, GLOBAL_EPOCH, GLOBAL_EPOCH_PREEMPT }
 
 /// The channel waiters and the callback thread sleep on.
 fn chan() -> usize {

@@ -15,9 +15,7 @@ static PROC0: KData = KData::of::<sys::proc_>("proc0_unused");
 static PRISON0: KData = KData::of::<sys::prison>("prison0");
 static THREAD0: KData = KData::of::<usize>("thread0_unused");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&PROC0, &PRISON0, &THREAD0]
-}
+crate::exports_data! { PROC0, PRISON0, THREAD0 }
 
 /// Makes them; runs before the scheduler starts.
 pub(crate) fn boot() {

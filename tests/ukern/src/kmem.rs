@@ -59,6 +59,8 @@ struct Kmem {
     dead: FxMap<usize, Alloc>,
     free: [VecDeque<usize>; CLASSES.len()],
     types: BTreeMap<usize, Stats>,
+    /// Types of [`zalloc`], with their descriptions.
+    named: BTreeMap<&'static str, (Box<sys::malloc_type>, std::ffi::CString)>,
     seq: u64,
 }
 
@@ -99,22 +101,7 @@ malloc_type!(M_TASKQUEUE, "M_TASKQUEUE", c"taskqueue");
 malloc_type!(M_MBUF, "M_MBUF", c"mbuf");
 malloc_type!(M_IOV, "M_IOV", c"iov");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[
-        &M_TEMP,
-        &M_DEVBUF,
-        &M_UKERN,
-        &M_SONAME,
-        &M_TOE,
-        &M_CXGBE,
-        &M_PCB,
-        &M_IFADDR,
-        &M_IFNET,
-        &M_TASKQUEUE,
-        &M_MBUF,
-        &M_IOV,
-    ]
-}
+crate::exports_data! { M_TEMP, M_DEVBUF, M_UKERN, M_SONAME, M_TOE, M_CXGBE, M_PCB, M_IFADDR, M_IFNET, M_TASKQUEUE, M_MBUF, M_IOV }
 
 pub(crate) fn boot() {
     KMEM.init(Kmem::default());
@@ -197,20 +184,23 @@ fn next_fresh(class: usize) -> Option<usize> {
 /// `malloc(size, type, flags)`. NULL only with M_NOWAIT.
 #[must_use]
 pub fn malloc(size: usize, type_: usize, flags: i32) -> *mut u8 {
-    alloc(size, 1, type_, flags)
+    alloc(size, 1, type_, flags, true)
 }
 
-fn alloc(size: usize, align: usize, type_: usize, flags: i32) -> *mut u8 {
+/// `inject`: failure injection applies.
+fn alloc(size: usize, align: usize, type_: usize, flags: i32, inject: bool) -> *mut u8 {
     let name = type_name(type_);
     if (flags & (M_NOWAIT | M_WAITOK)).count_ones() != 1 {
         kpanic!("malloc of type {name} with flags {flags:#x}: exactly one of M_NOWAIT and M_WAITOK is needed");
     }
     if flags & M_WAITOK != 0 {
         if sched::on_thread() {
-            sched::check_may_sleep(&format!("malloc(M_WAITOK) of \"{name}\""));
+            if !sched::may_sleep() {
+                sched::check_may_sleep(&format!("malloc(M_WAITOK) of \"{name}\""));
+            }
             sched::yield_point();
         }
-    } else if fault::hit("malloc") {
+    } else if inject && fault::hit("malloc") {
         return std::ptr::null_mut();
     }
     let class = if size + RED <= CLASSES[CLASSES.len() - 1] && align <= 16 {
@@ -299,9 +289,17 @@ fn check_red(a: usize, al: &Alloc) {
     }
 }
 
+/// Panics when memory about to be freed holds a held lock, an armed callout or a pending task.
+pub(crate) fn check_freed(addr: usize, len: usize, what: &dyn Fn() -> String) {
+    locks::check_freed(addr, len, what);
+    crate::callout::check_freed(addr, len, what);
+    crate::taskqueue::check_freed(addr, len, what);
+}
+
 fn release(a: usize, al: Alloc) {
     check_red(a, &al);
-    locks::check_freed(a, al.size, &format!("freed memory {a:#x} of type {}", al.name));
+    let what = || format!("freed memory {a:#x}({}) of type {}", al.size, al.name);
+    check_freed(a, al.size, &what);
     KMEM.with(|k| {
         k.live.remove(&a);
         if let Some(s) = k.types.get_mut(&al.type_) {
@@ -328,19 +326,52 @@ fn release(a: usize, al: Alloc) {
 /// Zeroed memory for a `T`, never NULL. Free it with [`free_obj`].
 #[must_use]
 pub fn alloc_zeroed<T>(type_: &KData) -> Kp<T> {
-    let p = alloc(size_of::<T>(), align_of::<T>(), type_.addr(), M_NOWAIT | M_ZERO | NO_FAIL);
+    let p = alloc(size_of::<T>(), align_of::<T>(), type_.addr(), M_NOWAIT | M_ZERO, false);
     if p.is_null() {
         kpanic!("out of kernel memory for a {}", std::any::type_name::<T>());
     }
     Kp::new(p.cast())
 }
 
-/// Not a FreeBSD flag: nothing here looks at this bit but [`alloc_zeroed`].
-const NO_FAIL: i32 = 0;
-
 /// Frees what [`alloc_zeroed`] made.
 pub fn free_obj<T>(p: Kp<T>, type_: &KData) {
     free(p.ptr().cast(), type_.addr());
+}
+
+/// Zeroed memory accounted to a type that has this name only: for Rust parts of the kernel.
+/// NULL only by failure injection (point `zalloc`).
+#[must_use]
+pub fn zalloc(size: usize, what: &'static str) -> *mut u8 {
+    if fault::hit("zalloc") {
+        return std::ptr::null_mut();
+    }
+    let t = KMEM.with(|k| {
+        let t = k.named.entry(what).or_insert_with(|| {
+            // SAFETY: `struct malloc_type` is plain C data.
+            let mut t: Box<sys::malloc_type> = unsafe { Box::new_zeroed().assume_init() };
+            t.ks_version = sys::M_VERSION as u64;
+            let c = std::ffi::CString::new(what).unwrap_or_default();
+            t.ks_shortdesc = c.as_ptr();
+            (t, c)
+        });
+        std::ptr::from_ref(&*t.0) as usize
+    });
+    let p = alloc(size, 1, t, M_NOWAIT | M_ZERO, false);
+    if p.is_null() {
+        kpanic!("out of kernel memory for {size} bytes of {what}");
+    }
+    p
+}
+
+/// Frees what [`zalloc`] made; NULL is allowed.
+pub fn zfree(p: *mut u8) {
+    if p.is_null() {
+        return;
+    }
+    match KMEM.with(|k| k.live.get(&(p as usize)).copied()) {
+        Some(al) => release(p as usize, al),
+        None => bad_free(p as usize),
+    }
 }
 
 /// Is the byte range inside one live allocation?
@@ -393,7 +424,7 @@ extern "C" fn c_malloc(size: usize, type_: usize, flags: i32) -> *mut u8 {
 }
 
 extern "C" fn c_malloc_aligned(size: usize, align: usize, type_: usize, flags: i32) -> *mut u8 {
-    alloc(size, align, type_, flags)
+    alloc(size, align, type_, flags, true)
 }
 
 extern "C" fn c_malloc_domainset(size: usize, type_: usize, _ds: *const c_void, flags: i32) -> *mut u8 {
@@ -435,7 +466,7 @@ extern "C" fn c_contigmalloc(
     align: usize,
     _boundary: u64,
 ) -> *mut u8 {
-    alloc(size, align.max(PAGE), type_, flags)
+    alloc(size, align.max(PAGE), type_, flags, true)
 }
 
 extern "C" fn c_contigfree(addr: *mut u8, _size: usize, type_: usize) {

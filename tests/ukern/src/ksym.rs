@@ -102,6 +102,18 @@ impl KData {
     }
 }
 
+/// A table of exported variables: `exports_data! { TICKS, HZ }` makes the `data()` which `lib.rs`
+/// collects from every module.
+#[macro_export]
+macro_rules! exports_data {
+    ($($var:path),* $(,)?) => {
+        pub(crate) fn data() -> &'static [&'static $crate::ksym::KData] {
+            static TABLE: &[&$crate::ksym::KData] = &[$(&$var),*];
+            TABLE
+        }
+    };
+}
+
 /// Bytes of one jump stub.
 const STUB: usize = 32;
 

@@ -42,14 +42,18 @@ pub fn pending() -> bool {
     STATE.is_set() && STATE.with(|s| s.report.is_some())
 }
 
-/// The report of the panic, once.
+/// The seed of the boot.
+pub(crate) fn seed() -> u64 {
+    STATE.with(|s| s.seed)
+}
+
+/// The report of the panic.
 pub(crate) fn report() -> Option<String> {
     STATE.with(|s| s.report.clone())
 }
 
 fn compose(msg: fmt::Arguments<'_>) -> String {
-    let (seed, quiet_seed) = (STATE.with(|s| s.seed), "");
-    let _ = quiet_seed;
+    let seed = STATE.with(|s| s.seed);
     let mut out = format!("ukern panic: {msg}\n");
     let now = sched::now_sbt();
     let (switches, _) = sched::trace();

@@ -670,6 +670,17 @@ pub(crate) fn reset_no_preempt() {
     FAST.no_preempt.set(0);
 }
 
+/// May the running thread sleep here?
+#[must_use]
+pub fn may_sleep() -> bool {
+    let me = cur();
+    on_thread()
+        && me.td.td_critnest == 0
+        && me.td.td_no_sleeping == 0
+        && me.epochs.is_empty()
+        && locks::may_sleep()
+}
+
 /// Panics unless the running thread may sleep here: holding no mutex or rwlock, in no epoch
 /// section, not critical, not in a callout.
 pub fn check_may_sleep(what: &str) {
@@ -816,6 +827,11 @@ pub fn live_threads() -> Vec<(Tid, String)> {
 #[must_use]
 pub(crate) fn any_runnable() -> bool {
     SCHED.with(|s| !s.runq.is_empty())
+}
+
+/// Does any thread sleep with a timeout?
+pub(crate) fn has_timer() -> bool {
+    SCHED.with(|s| next_timer(s).is_some())
 }
 
 /// One line per thread: name, state, what it waits for, locks held.

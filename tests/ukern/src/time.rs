@@ -15,19 +15,7 @@ static TC_TICK_SBT: KData = KData::of::<i64>("tc_tick_sbt").with_init(|p| crate:
 static SBT_TICKTHRESHOLD: KData = KData::of::<i64>("sbt_tickthreshold");
 static BOOTTIME: i64 = 1_700_000_000;
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[
-        &TICKS,
-        &TICKSL,
-        &TIME_UPTIME,
-        &TIME_SECOND,
-        &HZ_VAR,
-        &TICK,
-        &TICK_SBT,
-        &TC_TICK_SBT,
-        &SBT_TICKTHRESHOLD,
-    ]
-}
+crate::exports_data! { TICKS, TICKSL, TIME_UPTIME, TIME_SECOND, HZ_VAR, TICK, TICK_SBT, TC_TICK_SBT, SBT_TICKTHRESHOLD }
 
 /// Called by the scheduler when the clock has passed a tick.
 pub(crate) fn set_ticks(ticks: i64, now: Sbt) {

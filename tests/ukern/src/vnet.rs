@@ -33,9 +33,7 @@ static VNET_SXLOCK: KData = KData::of::<sys::sx>("vnet_sxlock");
 static VNET_RWLOCK: KData = KData::of::<sys::rwlock>("vnet_rwlock");
 static VNET_HEAD: KData = KData::of::<usize>("vnet_head");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&VNET0, &VNET_SXLOCK, &VNET_RWLOCK, &VNET_HEAD]
-}
+crate::exports_data! { VNET0, VNET_SXLOCK, VNET_RWLOCK, VNET_HEAD }
 
 /// Makes the template region with `kernel` bytes for the kernel's own variables.
 pub(crate) fn boot_template(kernel: usize) -> usize {

@@ -152,7 +152,7 @@ fn before(lo: Kp<sys::lock_object>, class: Class, opts: u32, place: Place) {
             }
         }
         Class::Sx => {
-            if sched::on_thread() {
+            if sched::on_thread() && !sched::may_sleep() {
                 sched::check_may_sleep(&format!("acquiring sleepable lock \"{}\" @ {place}", cstr(lo.lo_name)));
             }
         }
@@ -187,6 +187,11 @@ pub fn holds(addr: usize) -> bool {
     sched::current().held.iter().any(|h| h.addr == addr)
 }
 
+/// Does the running thread hold only locks one may sleep under?
+pub(crate) fn may_sleep() -> bool {
+    sched::current().held.iter().all(|h| h.class == Class::Sx)
+}
+
 /// Panics when the running thread holds a lock one must not sleep under (but for the interlock).
 pub(crate) fn check_may_sleep(what: &str, interlock: usize) {
     let me = sched::current();
@@ -203,7 +208,7 @@ pub fn check_none_held(what: &str) {
 }
 
 /// Panics when `[addr, addr + len)`, which is about to be freed, contains a held lock.
-pub(crate) fn check_freed(addr: usize, len: usize, what: &str) {
+pub(crate) fn check_freed(addr: usize, len: usize, what: &dyn Fn() -> String) {
     order::forget_range(addr, len, what);
 }
 

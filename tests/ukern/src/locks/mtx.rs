@@ -6,10 +6,10 @@ use super::{Class, Place, before, check_init, held_place, lo_destroy, lo_init, l
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
 
-const RECURSED: usize = sys::MTX_RECURSED as usize;
-const CONTESTED: usize = sys::MTX_CONTESTED as usize;
-const DESTROYED: usize = sys::MTX_DESTROYED as usize;
-const FLAGMASK: usize = sys::MTX_FLAGMASK as usize;
+const RECURSED: u64 = sys::MTX_RECURSED as u64;
+const CONTESTED: u64 = sys::MTX_CONTESTED as u64;
+const DESTROYED: u64 = sys::MTX_DESTROYED as u64;
+const FLAGMASK: u64 = sys::MTX_FLAGMASK as u64;
 
 fn lo(m: Kp<sys::mtx>) -> Kp<sys::lock_object> {
     Kp::new(m.ptr().cast())
@@ -20,11 +20,11 @@ fn of_cookie(c: usize) -> Kp<sys::mtx> {
     Kp::new((c - std::mem::offset_of!(sys::mtx, mtx_lock)) as *mut sys::mtx)
 }
 
-fn me() -> usize {
-    sched::current_thread().addr()
+fn me() -> u64 {
+    sched::current_thread().addr() as u64
 }
 
-fn owner(m: Kp<sys::mtx>) -> usize {
+fn owner(m: Kp<sys::mtx>) -> u64 {
     m.mtx_lock & !FLAGMASK
 }
 

@@ -83,12 +83,12 @@ pub(super) fn is_live(addr: usize) -> bool {
 }
 
 /// Memory goes away: locks in it must not be held, and are forgotten.
-pub(super) fn forget_range(addr: usize, len: usize, what: &str) {
+pub(super) fn forget_range(addr: usize, len: usize, what: &dyn Fn() -> String) {
     let inside: Vec<usize> =
         ORDER.with(|o| if o.live.is_empty() { Vec::new() } else { o.live.range(addr..addr + len).map(|(&a, _)| a).collect() });
     for a in inside {
         if let Some((tid, h)) = sched::holder_of(a) {
-            kpanic!("{what} contains a held lock: {h} by {}", sched::thread_name(tid));
+            kpanic!("{} contains a held lock: {h} by {}", what(), sched::thread_name(tid));
         }
         retire(a);
     }

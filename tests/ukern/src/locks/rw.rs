@@ -6,12 +6,12 @@ use super::{Class, Place, before, check_init, held_place, lo_destroy, lo_init, l
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
 
-const READ: usize = sys::RW_LOCK_READ as usize;
-const WAITERS: usize = sys::RW_LOCK_WAITERS as usize;
-const RECURSED: usize = sys::RW_LOCK_WRITER_RECURSED as usize;
-const FLAGMASK: usize = sys::RW_LOCK_FLAGMASK as usize;
-const ONE_READER: usize = sys::RW_ONE_READER as usize;
-const DESTROYED: usize = sys::RW_DESTROYED as usize;
+const READ: u64 = sys::RW_LOCK_READ as u64;
+const WAITERS: u64 = sys::RW_LOCK_WAITERS as u64;
+const RECURSED: u64 = sys::RW_LOCK_WRITER_RECURSED as u64;
+const FLAGMASK: u64 = sys::RW_LOCK_FLAGMASK as u64;
+const ONE_READER: u64 = sys::RW_ONE_READER as u64;
+const DESTROYED: u64 = sys::RW_DESTROYED as u64;
 
 fn lo(l: Kp<sys::rwlock>) -> Kp<sys::lock_object> {
     Kp::new(l.ptr().cast())
@@ -21,16 +21,16 @@ fn of_cookie(c: usize) -> Kp<sys::rwlock> {
     Kp::new((c - std::mem::offset_of!(sys::rwlock, rw_lock)) as *mut sys::rwlock)
 }
 
-fn me() -> usize {
-    sched::current_thread().addr()
+fn me() -> u64 {
+    sched::current_thread().addr() as u64
 }
 
 /// The writer's thread, 0 for none.
-fn writer(l: Kp<sys::rwlock>) -> usize {
+fn writer(l: Kp<sys::rwlock>) -> u64 {
     if l.rw_lock & READ != 0 { 0 } else { l.rw_lock & !FLAGMASK }
 }
 
-fn readers(l: Kp<sys::rwlock>) -> usize {
+fn readers(l: Kp<sys::rwlock>) -> u64 {
     if l.rw_lock & READ != 0 { (l.rw_lock & !FLAGMASK) / ONE_READER } else { 0 }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn wlock_at(mut l: Kp<sys::rwlock>, place: Place) {
     sched::yield_point();
     before(o, Class::Rw, 0, place);
     while writer(l) != 0 || readers(l) != 0 {
-        l.rw_lock |= sys::RW_LOCK_WRITE_WAITERS as usize;
+        l.rw_lock |= sys::RW_LOCK_WRITE_WAITERS as u64;
         lock_wait(o);
         check_init(o, "rw_wlock");
     }
@@ -141,7 +141,7 @@ pub(super) fn rlock_at(mut l: Kp<sys::rwlock>, place: Place) {
     sched::yield_point();
     before(o, Class::Rw, 0, place);
     while writer(l) != 0 {
-        l.rw_lock |= sys::RW_LOCK_READ_WAITERS as usize;
+        l.rw_lock |= sys::RW_LOCK_READ_WAITERS as u64;
         lock_wait(o);
         check_init(o, "rw_rlock");
     }

@@ -11,9 +11,7 @@ use crate::{kpanic, sys};
 
 static PAUSE_CHAN: KData = KData::of::<[u8; 64]>("pause_wchan");
 
-pub(super) fn data() -> &'static [&'static KData] {
-    &[&PAUSE_CHAN]
-}
+crate::exports_data! { PAUSE_CHAN }
 
 fn errno(w: Wake) -> i32 {
     match w {

@@ -6,26 +6,26 @@ use super::{Class, Place, before, check_init, held_place, lo_destroy, lo_init, l
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
 
-const SHARED: usize = sys::SX_LOCK_SHARED as usize;
-const WAITERS: usize = sys::SX_LOCK_WAITERS as usize;
-const RECURSED: usize = sys::SX_LOCK_RECURSED as usize;
-const FLAGMASK: usize = sys::SX_LOCK_FLAGMASK as usize;
-const ONE: usize = sys::SX_ONE_SHARER as usize;
-const DESTROYED: usize = sys::SX_LOCK_DESTROYED as usize;
+const SHARED: u64 = sys::SX_LOCK_SHARED as u64;
+const WAITERS: u64 = sys::SX_LOCK_WAITERS as u64;
+const RECURSED: u64 = sys::SX_LOCK_RECURSED as u64;
+const FLAGMASK: u64 = sys::SX_LOCK_FLAGMASK as u64;
+const ONE: u64 = sys::SX_ONE_SHARER as u64;
+const DESTROYED: u64 = sys::SX_LOCK_DESTROYED as u64;
 
 fn lo(l: Kp<sys::sx>) -> Kp<sys::lock_object> {
     Kp::new(l.ptr().cast())
 }
 
-fn me() -> usize {
-    sched::current_thread().addr()
+fn me() -> u64 {
+    sched::current_thread().addr() as u64
 }
 
-fn owner(l: Kp<sys::sx>) -> usize {
+fn owner(l: Kp<sys::sx>) -> u64 {
     if l.sx_lock & SHARED != 0 { 0 } else { l.sx_lock & !FLAGMASK }
 }
 
-fn sharers(l: Kp<sys::sx>) -> usize {
+fn sharers(l: Kp<sys::sx>) -> u64 {
     if l.sx_lock & SHARED != 0 { (l.sx_lock & !FLAGMASK) / ONE } else { 0 }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn xlock_at(mut l: Kp<sys::sx>, place: Place) {
     sched::yield_point();
     before(o, Class::Sx, 0, place);
     while owner(l) != 0 || sharers(l) != 0 {
-        l.sx_lock |= sys::SX_LOCK_EXCLUSIVE_WAITERS as usize;
+        l.sx_lock |= sys::SX_LOCK_EXCLUSIVE_WAITERS as u64;
         lock_wait(o);
         check_init(o, "sx_xlock");
     }
@@ -132,7 +132,7 @@ pub(super) fn slock_at(mut l: Kp<sys::sx>, place: Place) {
     sched::yield_point();
     before(o, Class::Sx, 0, place);
     while owner(l) != 0 {
-        l.sx_lock |= sys::SX_LOCK_SHARED_WAITERS as usize;
+        l.sx_lock |= sys::SX_LOCK_SHARED_WAITERS as u64;
         lock_wait(o);
         check_init(o, "sx_slock");
     }

@@ -128,15 +128,12 @@ pub(crate) fn tsleep(chan: usize, catch: bool, wmesg: &'static str, timeo: Optio
 
 /// Runs `f` inside a section of the net epoch.
 pub(crate) fn net_epoch<R>(f: impl FnOnce() -> R) -> R {
-    epoch::net_enter();
-    let r = f();
-    epoch::net_exit();
-    r
+    epoch::with_net_epoch(f)
 }
 /// `NET_EPOCH_ASSERT`.
 #[track_caller]
 pub(crate) fn assert_net_epoch() {
-    if !epoch::in_net_epoch() {
+    if !epoch::inside(epoch::net_epoch()) {
         let at = std::panic::Location::caller();
         kpanic!("not in the net epoch at {at}");
     }

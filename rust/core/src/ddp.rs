@@ -1,0 +1,186 @@
+//! Direct data placement: what is posted to the adapter, and in which state.
+//!
+//! A connection has two DDP buffers. Each is in one state of `Buf`, moved by value, and the job
+//! and the page set it holds leave it only when the adapter can no longer write to the pages
+//! (I3). The adapter fills the *front* buffer, then the other.
+//!
+//! **Order of the stream.** Bytes in so_rcv always precede the bytes placed in posted buffers.
+//! Usually so_rcv is empty while buffers are posted. But the adapter hands data to the host
+//! while it knows of no valid buffer, also when one is on its way to it: then the bytes placed
+//! in that buffer come later in the stream than those in so_rcv. When such a buffer lands,
+//! `Rx::settle` puts things right: it moves the placed bytes up and copies those of so_rcv in
+//! front of them. A buffer posted while so_rcv holds such bytes is armed at an offset that
+//! leaves room for them, so after at most two buffers nothing is moved any more.
+
+use crate::os::{Job, Pages};
+
+pub(crate) mod wrs;
+
+/// A buffer handed to the adapter at once never spans more than this, from the start of its
+/// first page: offset and length have 24 bits, and pieces of a longer read start on a page.
+pub const MAX_SPAN: u32 = 0x00ff_f000;
+
+/// Least span tried when the budgets of wired pages are short.
+pub(crate) const MIN_SPAN: u32 = 0x0001_0000;
+
+/// CPL_COOKIE_DDP0: cookie of replies that concern buffer 0; buffer 1's is the next.
+pub const COOKIE_DDP0: u8 = 2;
+/// CPL_COOKIE_DDP1.
+pub const COOKIE_DDP1: u8 = 3;
+
+/// Where DDP stands on the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// Off: payload comes by CPL_RX_DATA only.
+    Off,
+    /// Asked for; the reply is to come.
+    Requested,
+    /// On: buffers may be posted.
+    On,
+}
+
+/// Why a posted buffer is taken back from the adapter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// Its job is cancelled.
+    Cancel,
+    /// What so_rcv holds completes its job.
+    Flush,
+    /// An earlier job must go first.
+    Yield,
+}
+
+/// What becomes of a job whose buffer has landed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// The adapter reported: complete, unless nothing came.
+    Report,
+    /// Cancelled: short, or ECANCELED if nothing came.
+    Cancel,
+    /// End of file: complete with what came, even nothing.
+    Eof,
+    /// DDP ended under it: complete, or back to the queue if nothing was placed.
+    Yield,
+}
+
+impl From<Stop> for Fate {
+    fn from(s: Stop) -> Fate {
+        match s {
+            Stop::Cancel => Fate::Cancel,
+            Stop::Flush => Fate::Report,
+            Stop::Yield => Fate::Yield,
+        }
+    }
+}
+
+/// A job posted to the adapter, with what the adapter was told.
+#[derive(Debug)]
+pub(crate) struct Armed<J> {
+    pub(crate) job: J,
+    /// Page set; the job is a user of it.
+    pub(crate) slot: u16,
+    /// Byte of the job that the page set starts with.
+    pub(crate) start: usize,
+    /// Where the adapter's first byte goes, from `start` on.
+    pub(crate) off: u32,
+    /// End of the buffer, from `start` on.
+    pub(crate) end: u32,
+    /// It is, or is to be, taken back.
+    pub(crate) stop: Option<Stop>,
+}
+
+impl<J: Job> Armed<J> {
+    /// Bytes the adapter may place.
+    pub(crate) fn room(&self) -> u32 {
+        self.end.saturating_sub(self.off)
+    }
+
+    /// The job's progress, from `start` on.
+    pub(crate) fn done(&self) -> u32 {
+        u32::try_from(self.job.done().saturating_sub(self.start)).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes between the job's progress and where the adapter began: kept for so_rcv.
+    pub(crate) fn kept(&self) -> u32 {
+        self.off.saturating_sub(self.done())
+    }
+
+    /// The job ends with this piece of it.
+    pub(crate) fn last_piece(&self) -> bool {
+        let end = usize::try_from(self.end).unwrap_or(usize::MAX);
+        self.start.saturating_add(end) >= self.job.len()
+    }
+}
+
+/// A DDP buffer.
+#[derive(Debug)]
+pub(crate) enum Buf<J> {
+    /// Nothing posted. (A reply may still be due: `Rx::replies`.)
+    Empty,
+    /// The adapter may write to the pages.
+    Posted(Armed<J>),
+    /// The adapter was told to stop, and may write until it replies.
+    Invalidating(Armed<J>),
+    /// The adapter writes no more; it placed that many bytes, which are not the job's yet.
+    Landed(Armed<J>, u32, Fate),
+    /// Settled with nothing to complete it with: back to the head of the queue.
+    Back(J),
+}
+
+impl<J> Buf<J> {
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Buf::Empty)
+    }
+
+    /// The adapter may write to it.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self, Buf::Posted(_) | Buf::Invalidating(_))
+    }
+
+    pub(crate) fn take(&mut self) -> Buf<J> {
+        core::mem::replace(self, Buf::Empty)
+    }
+
+    /// What is posted or was.
+    pub(crate) fn armed(&self) -> Option<&Armed<J>> {
+        match self {
+            Buf::Posted(a) | Buf::Invalidating(a) | Buf::Landed(a, ..) => Some(a),
+            Buf::Empty | Buf::Back(_) => None,
+        }
+    }
+}
+
+/// Bytes of one buffer that are held and posted at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    /// Byte of the job it starts with.
+    pub(crate) start: usize,
+    pub(crate) len: u32,
+}
+
+/// The piece of a job's buffer that holds byte `done`, in pieces of `span` bytes (a multiple of
+/// the page size) counted from the buffer's first page. Only the first may start inside a page.
+pub(crate) fn piece(addr: u64, len: usize, done: usize, span: u32) -> Piece {
+    let in_page = usize::try_from(addr % crate::ppod::PAGE).unwrap_or(0);
+    let span = usize::try_from(span).unwrap_or(1).max(1);
+    let at = in_page.saturating_add(done);
+    let from = (at - at % span).max(in_page);
+    let to = (at - at % span)
+        .saturating_add(span)
+        .min(in_page.saturating_add(len));
+    Piece {
+        start: from - in_page,
+        len: u32::try_from(to.saturating_sub(from)).unwrap_or(0),
+    }
+}
+
+/// Held pages and the offset in their first page.
+pub(crate) fn page_off(addr: u64, off: u32) -> u32 {
+    let in_page = u32::try_from(addr % crate::ppod::PAGE).unwrap_or(0);
+    in_page.saturating_add(off)
+}
+
+/// `Pages` are counted in 32 bits everywhere.
+pub(crate) fn page_count<P: Pages>(p: &P) -> u32 {
+    u32::try_from(p.count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,191 @@
+//! Socket and socket buffers of a locked inpcb.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use crate::aio::Job;
+use crate::mbuf::{Mbuf, Unsent};
+use crate::pages::Pages;
+use crate::{Error, check, sys};
+
+/// The socket of an inpcb whose lock is held for `'g`.
+#[derive(Clone, Copy)]
+pub struct Socket<'g> {
+    so: NonNull<sys::socket>,
+    _held: PhantomData<&'g ()>,
+}
+
+/// Which socket buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Which {
+    /// so_rcv.
+    Rcv = sys::TH_SB_RCV,
+    /// so_snd.
+    Snd = sys::TH_SB_SND,
+}
+
+impl Socket<'_> {
+    /// # Safety
+    /// `so` is the socket of an inpcb whose write lock is held for the lifetime of the value.
+    #[must_use]
+    pub unsafe fn from_raw(so: NonNull<sys::socket>) -> Self {
+        Socket { so, _held: PhantomData }
+    }
+
+    fn as_ptr(self) -> *mut sys::socket {
+        self.so.as_ptr()
+    }
+
+    /// A socket buffer at this moment.
+    #[must_use]
+    pub fn sb(self, which: Which) -> sys::th_sockbuf {
+        let mut s = sys::th_sockbuf::default();
+        // SAFETY: live socket (type's contract); `s` is written, not kept.
+        unsafe { sys::th_sb(self.as_ptr(), which as u32, &mut s) };
+        s
+    }
+
+    /// Append received data and wake readers.
+    pub fn rcv_append(self, m: Mbuf) {
+        // SAFETY: live socket; the chain is handed over.
+        unsafe { sys::th_rcv_append(self.as_ptr(), m.into_raw()) };
+    }
+
+    /// Grow so_rcv after `n` bytes came, if autosizing is on.
+    pub fn rcv_autosize(self, n: u32) {
+        // SAFETY: live socket.
+        unsafe { sys::th_rcv_autosize(self.as_ptr(), n) };
+    }
+
+    /// `socantrcvmore`.
+    pub fn rcv_cant_more(self) {
+        // SAFETY: live socket.
+        unsafe { sys::th_rcv_cant_more(self.as_ptr()) };
+    }
+
+    /// Take the receive I/O lock, without waiting.
+    #[must_use]
+    pub fn rcv_io_trylock(self) -> bool {
+        // SAFETY: live socket.
+        unsafe { sys::th_rcv_io_trylock(self.as_ptr()) }
+    }
+
+    /// Release it. Only after a `rcv_io_trylock` that said true.
+    pub fn rcv_io_unlock(self) {
+        // SAFETY: live socket; held by this thread, as the caller says.
+        unsafe { sys::th_rcv_io_unlock(self.as_ptr()) };
+    }
+
+    /// Take the send I/O lock, without waiting.
+    #[must_use]
+    pub fn snd_io_trylock(self) -> bool {
+        // SAFETY: live socket.
+        unsafe { sys::th_snd_io_trylock(self.as_ptr()) }
+    }
+
+    /// Release it. Only after a `snd_io_trylock` that said true.
+    pub fn snd_io_unlock(self) {
+        // SAFETY: live socket; held by this thread, as the caller says.
+        unsafe { sys::th_snd_io_unlock(self.as_ptr()) };
+    }
+
+    /// Grow so_snd if it is nearly full and autosizing is on.
+    #[must_use]
+    pub fn snd_autosize(self) -> bool {
+        // SAFETY: live socket.
+        unsafe { sys::th_snd_autosize(self.as_ptr()) }
+    }
+
+    /// `n` bytes are acknowledged: drop them and wake writers.
+    pub fn snd_drop(self, n: u32) {
+        // SAFETY: live socket.
+        unsafe { sys::th_snd_drop(self.as_ptr(), n) };
+    }
+
+    /// `sbflush` of so_snd.
+    pub fn snd_flush(self) {
+        // SAFETY: live socket.
+        unsafe { sys::th_snd_flush(self.as_ptr()) };
+    }
+
+    /// The unsent mbufs, behind the `sent` bytes at the front of so_snd.
+    #[must_use]
+    pub fn snd_unsent(self, sent: u32) -> Unsent<'static> {
+        let mut off = 0;
+        // SAFETY: live socket; `off` is written, not kept.
+        let m = unsafe { sys::th_snd_next(self.as_ptr(), sent, &mut off) };
+        // SAFETY: mbufs of so_snd leave it under the inpcb's lock only (sbdrop, sbflush), and
+        // the cursor does not outlive the call it is used in.
+        unsafe { Unsent::new(m, off) }
+    }
+
+    /// Remember that `n` bytes more, behind the `sent` ones, went to the adapter.
+    pub fn snd_advance(self, sent: u32, n: u32) {
+        // SAFETY: live socket.
+        unsafe { sys::th_snd_advance(self.as_ptr(), sent, n) };
+    }
+
+    /// Take so_error.
+    #[must_use]
+    pub fn take_error(self) -> Option<Error> {
+        // SAFETY: live socket.
+        check(unsafe { sys::th_so_take_error(self.as_ptr()) }).err()
+    }
+
+    /// SS_NBIO.
+    #[must_use]
+    pub fn nonblocking(self) -> bool {
+        // SAFETY: live socket.
+        unsafe { sys::th_so_nonblocking(self.as_ptr()) }
+    }
+
+    /// `soisdisconnected`.
+    pub fn disconnected(self) {
+        // SAFETY: live socket.
+        unsafe { sys::th_so_disconnected(self.as_ptr()) };
+    }
+
+    /// SIGPIPE for the job's process unless SO_NOSIGPIPE.
+    pub fn sigpipe(self, job: &Job) {
+        // SAFETY: live socket, live job.
+        unsafe { sys::th_job_sigpipe(job.as_ptr(), self.as_ptr()) };
+    }
+
+    /// Move up to `max` bytes of so_rcv to byte `off` of the pages; returns how many.
+    pub fn rcv_copy(self, pages: &Pages, off: u32, max: u32) -> u32 {
+        let max = max.min(pages.bytes().saturating_sub(off));
+        // SAFETY: live socket; the range lies within the held pages.
+        unsafe { sys::th_rcv_copy(self.as_ptr(), pages.as_ptr(), off, max) }
+    }
+
+    /// Append a copy of bytes of the pages to so_rcv.
+    ///
+    /// # Errors
+    /// ENOBUFS, or EINVAL if the range lies outside the pages: nothing was appended.
+    pub fn rcv_append_pages(self, pages: &Pages, off: u32, len: u32) -> Result<(), Error> {
+        pages.check_range(off, len)?;
+        // SAFETY: live socket; the range lies within the held pages.
+        check(unsafe { sys::th_rcv_append_pages(self.as_ptr(), pages.as_ptr(), off, len) })
+    }
+
+    /// Append bytes of the pages to so_snd as mbufs that refer to the job; each counts one
+    /// reference of it.
+    ///
+    /// # Errors
+    /// ENOBUFS, or EINVAL if the range lies outside the pages: nothing was appended.
+    pub fn snd_append_pages(
+        self,
+        job: &Job,
+        pages: &Pages,
+        off: u32,
+        len: u32,
+    ) -> Result<(), Error> {
+        pages.check_range(off, len)?;
+        // SAFETY: live socket and job; the range lies within the held pages, which outlive the
+        // mbufs: the job's slot counts a user until its last reference goes.
+        check(unsafe {
+            sys::th_snd_append_pages(self.as_ptr(), job.as_ptr(), pages.as_ptr(), off, len)
+        })
+    }
+}

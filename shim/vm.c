@@ -1,0 +1,354 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * User pages: fault in, wire, describe, copy to, put into mbufs, let go.
+ */
+#include "internal.h"
+
+#include <sys/aio.h>
+#include <sys/uio.h>
+#include <sys/vmmeter.h>
+#include <vm/vm.h>
+#include <vm/vm_extern.h>
+#include <vm/pmap.h>
+#include <vm/vm_map.h>
+#include <vm/vm_page.h>
+
+/* A th_pages with what Rust need not see. */
+struct th_pages_c {
+	struct th_pages p;		/* first: Rust's view */
+	SLIST_ENTRY(th_pages_c) link;
+	struct vmspace *vm;
+	vm_page_t *ma;
+};
+
+static inline struct th_pages_c *
+th_pages_c(struct th_pages *p)
+{
+
+	return ((struct th_pages_c *)p);
+}
+
+/* ---- Letting go -------------------------------------------------------------- */
+
+/* vmspace_free() may sleep; th_pages_rele() may not. */
+static void
+th_vm_task(void *arg, int pending)
+{
+	SLIST_HEAD(, th_pages_c) todo;
+	struct th_pages_c *pg;
+	struct th_tom *tom;
+
+	tom = arg;
+	SLIST_INIT(&todo);
+	mtx_lock(&tom->vm_lock);
+	while ((pg = SLIST_FIRST(&tom->vm_free)) != NULL) {
+		SLIST_REMOVE_HEAD(&tom->vm_free, link);
+		SLIST_INSERT_HEAD(&todo, pg, link);
+	}
+	mtx_unlock(&tom->vm_lock);
+	while ((pg = SLIST_FIRST(&todo)) != NULL) {
+		SLIST_REMOVE_HEAD(&todo, link);
+		vmspace_free(pg->vm);
+		free(pg, M_TOEHOLD);
+	}
+}
+
+void
+th_vm_init(struct th_tom *tom)
+{
+
+	mtx_init(&tom->vm_lock, "toehold vm", NULL, MTX_DEF);
+	SLIST_INIT(&tom->vm_free);
+	TASK_INIT(&tom->vm_task, 0, th_vm_task, tom);
+}
+
+void
+th_vm_fini(struct th_tom *tom)
+{
+
+	taskqueue_drain(taskqueue_thread, &tom->vm_task);
+	th_vm_task(tom, 0);
+	mtx_destroy(&tom->vm_lock);
+}
+
+static void
+th_unwire(vm_page_t *ma, u_int n)
+{
+#ifdef TH_QUICK_HOLD_WIRES
+
+	vm_page_unhold_pages(ma, n);
+#else
+	u_int i;
+
+	for (i = 0; i < n; i++) {
+		vm_page_lock(ma[i]);
+		vm_page_unwire(ma[i], PQ_ACTIVE);
+		vm_page_unlock(ma[i]);
+	}
+#endif
+}
+
+void
+th_pages_rele(struct th_tom *tom, struct th_pages *p)
+{
+	struct th_pages_c *pg;
+
+	pg = th_pages_c(p);
+	th_unwire(pg->ma, p->count);
+	th_gauge(tom, TH_GAUGE_WIRED, -(int64_t)p->count);
+	mtx_lock(&tom->vm_lock);
+	SLIST_INSERT_HEAD(&tom->vm_free, pg, link);
+	mtx_unlock(&tom->vm_lock);
+	taskqueue_enqueue(taskqueue_thread, &tom->vm_task);
+}
+
+/* ---- Holding ------------------------------------------------------------------- */
+
+int
+th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
+    uint32_t len, bool write, struct th_pages **out)
+{
+	struct th_pages_c *pg;
+	struct vmspace *vm;
+	vm_offset_t start, end;
+	uint64_t *pa;
+	u_int i, n;
+	int held;
+
+	WITNESS_WARN(WARN_GIANTOK | WARN_SLEEPOK, NULL, "%s", __func__);
+	start = trunc_page((vm_offset_t)addr);
+	end = round_page((vm_offset_t)addr + len);
+	if (end < start || len == 0)
+		return (EFAULT);
+	n = atop(end - start);
+	pg = malloc(sizeof(*pg) + n * (sizeof(*pa) + sizeof(vm_page_t)),
+	    M_TOEHOLD, M_WAITOK);
+	pa = (uint64_t *)(pg + 1);
+	pg->ma = (vm_page_t *)(pa + n);
+	vm = job->userproc->p_vmspace;
+	held = vm_fault_quick_hold_pages(&vm->vm_map, start, end - start,
+	    write ? VM_PROT_READ | VM_PROT_WRITE : VM_PROT_READ, pg->ma, n);
+	if (held < 0 || (u_int)held != n) {
+		if (held > 0)
+			vm_page_unhold_pages(pg->ma, held);
+		free(pg, M_TOEHOLD);
+		return (EFAULT);
+	}
+	for (i = 0; i < n; i++) {
+#ifndef TH_QUICK_HOLD_WIRES
+		vm_page_lock(pg->ma[i]);
+		vm_page_wire(pg->ma[i]);
+		vm_page_unhold(pg->ma[i]);
+		vm_page_unlock(pg->ma[i]);
+#endif
+		pa[i] = VM_PAGE_TO_PHYS(pg->ma[i]);
+	}
+	TH_VMSPACE_REF(vm);
+	pg->vm = vm;
+	pg->p.count = n;
+	pg->p.flags = 0;
+	pg->p.pa = pa;
+	th_gauge(tom, TH_GAUGE_WIRED, n);
+	*out = &pg->p;
+	return (0);
+}
+
+void
+th_pages_dirty(struct th_pages *p)
+{
+	struct th_pages_c *pg;
+	u_int i;
+
+	pg = th_pages_c(p);
+	for (i = 0; i < p->count; i++)
+		vm_page_dirty(pg->ma[i]);
+}
+
+void
+th_job_space(struct kaiocb *job, uint64_t *space, uint32_t *generation)
+{
+	struct vmspace *vm;
+
+	vm = job->userproc->p_vmspace;
+	*space = (uint64_t)(uintptr_t)vm;
+	*generation = vm->vm_map.timestamp;
+}
+
+bool
+th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
+{
+
+	return (tom->gauge[TH_GAUGE_WIRED] + n <= tom->max_wired);
+}
+
+/* ---- Moving bytes ------------------------------------------------------------------ */
+
+/*
+ * Between kernel memory and byte `off' of the pages; they have no kernel
+ * address of their own.  The range must lie within the pages.
+ */
+static bool
+th_pages_io(struct th_pages *p, uint32_t off, void *buf, uint32_t n,
+    enum uio_rw rw)
+{
+	struct iovec iov;
+	struct uio uio;
+
+	iov.iov_base = buf;
+	iov.iov_len = n;
+	uio.uio_iov = &iov;
+	uio.uio_iovcnt = 1;
+	uio.uio_offset = 0;
+	uio.uio_resid = n;
+	uio.uio_segflg = UIO_SYSSPACE;
+	uio.uio_rw = rw;
+	uio.uio_td = curthread;
+	return (uiomove_fromphys(th_pages_c(p)->ma, off, n, &uio) == 0);
+}
+
+uint32_t
+th_rcv_copy(struct socket *so, struct th_pages *p, uint32_t off, uint32_t max)
+{
+	struct sockbuf *sb;
+	struct mbuf *m;
+	uint32_t done, n;
+
+	sb = &so->so_rcv;
+	done = 0;
+	SOCKBUF_LOCK(sb);
+	max = MIN(max, sbavail(sb));
+	for (m = sb->sb_mb; m != NULL && done < max; m = m->m_next) {
+		n = MIN((uint32_t)m->m_len, max - done);
+		if (n == 0)
+			continue;
+		/* UIO_WRITE: from the iovec to the pages */
+		if (!th_pages_io(p, off + done, mtod(m, void *), n, UIO_WRITE))
+			break;
+		done += n;
+	}
+	if (done != 0)
+		sbdrop_locked(sb, done);
+	SOCKBUF_UNLOCK(sb);
+	return (done);
+}
+
+int
+th_rcv_append_pages(struct socket *so, struct th_pages *p, uint32_t off,
+    uint32_t len)
+{
+	struct mbuf *head, *m;
+	uint32_t n;
+
+	head = m_getm2(NULL, len, M_NOWAIT, MT_DATA, 0);
+	if (head == NULL)
+		return (ENOBUFS);
+	for (m = head; m != NULL && len > 0; m = m->m_next) {
+		n = MIN((uint32_t)M_TRAILINGSPACE(m), len);
+		if (!th_pages_io(p, off, mtod(m, void *), n, UIO_READ))
+			break;
+		m->m_len = n;
+		off += n;
+		len -= n;
+	}
+	if (len > 0) {
+		m_freem(head);
+		return (ENOBUFS);
+	}
+	th_rcv_append(so, head);
+	return (0);
+}
+
+void
+th_pages_move(struct th_pages *p, uint32_t from, uint32_t to, uint32_t len)
+{
+	uint8_t buf[512];
+	uint32_t at, n;
+
+	while (len > 0) {
+		n = MIN(len, sizeof(buf));
+		/* As memmove(): from the end that is not overwritten. */
+		at = to < from ? 0 : len - n;
+		(void)th_pages_io(p, from + at, buf, n, UIO_READ);
+		(void)th_pages_io(p, to + at, buf, n, UIO_WRITE);
+		len -= n;
+		if (to < from) {
+			from += n;
+			to += n;
+		}
+	}
+}
+
+#ifdef TH_HAVE_EXTPG
+/* An mbuf for as many of the bytes from `off' on as it has room for pages. */
+static struct mbuf *
+th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
+    uint32_t len)
+{
+	struct mbuf *m;
+	uint32_t i, n, room;
+
+	m = TH_MB_ALLOC_EXT_PGS(M_NOWAIT, th_aiotx_mfree);
+	if (m == NULL)
+		return (NULL);
+	i = off >> PAGE_SHIFT;
+	m->m_epg_1st_off = off & PAGE_MASK;
+	for (n = 0; n < MBUF_PEXT_MAX_PGS && len > 0; n++, i++) {
+		room = MIN(PAGE_SIZE - (off & PAGE_MASK), len);
+		m->m_epg_pa[n] = p->pa[i];
+		m->m_epg_last_len = room;
+		m->m_len += room;
+		off += room;
+		len -= room;
+	}
+	m->m_epg_npgs = n;
+	m->m_ext.ext_size = ptoa(n);
+	m->m_ext.ext_flags |= EXT_FLAG_VENDOR1;
+	m->m_ext.ext_arg1 = job;
+	return (m);
+}
+#else
+/* An mbuf with no data pointer that names the pages; see th_mbuf_run(). */
+static struct mbuf *
+th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
+    uint32_t len)
+{
+	struct mbuf *m;
+
+	m = m_get(M_NOWAIT, MT_DATA);
+	if (m == NULL)
+		return (NULL);
+	m_extadd(m, (char *)p, len, th_aiotx_mfree, job,
+	    (void *)(uintptr_t)off, EXT_FLAG_VENDOR1, EXT_NET_DRV);
+	m->m_data = NULL;
+	m->m_len = len;
+	return (m);
+}
+#endif
+
+int
+th_snd_append_pages(struct socket *so, struct kaiocb *job, struct th_pages *p,
+    uint32_t off, uint32_t len)
+{
+	struct mbuf *head, **tail, *m;
+
+	head = NULL;
+	tail = &head;
+	while (len > 0) {
+		m = th_pages_mbuf(job, p, off, len);
+		if (m == NULL) {
+			/* Each mbuf gives its reference back as it goes. */
+			m_freem(head);
+			return (ENOBUFS);
+		}
+		atomic_add_int(th_job_refs(job), 1);
+		off += m->m_len;
+		len -= m->m_len;
+		*tail = m;
+		tail = &m->m_next;
+	}
+	SOCKBUF_LOCK(&so->so_snd);
+	sbappendstream_locked(&so->so_snd, head, 0);
+	SOCKBUF_UNLOCK(&so->so_snd);
+	return (0);
+}

@@ -1,0 +1,72 @@
+//! What every part of the kernel contributes: exported functions, exported variables, and the steps
+//! of boot and shutdown.
+
+use crate::ksym::{Export, KData};
+
+/// The exported functions of all parts.
+pub(super) fn exports() -> Vec<&'static [Export]> {
+    let mut all: Vec<&'static [Export]> = vec![
+        crate::callout::symbols(),
+        crate::counter::symbols(),
+        crate::device::symbols(),
+        crate::epoch::symbols(),
+        crate::kmem::symbols(),
+        crate::mbuf::symbols(),
+        crate::printf::symbols(),
+        crate::taskqueue::symbols(),
+        crate::time::symbols(),
+        crate::uma::symbols(),
+        crate::vnet::symbols(),
+    ];
+    all.extend(crate::locks::symbols());
+    all
+}
+
+/// The exported variables of all parts.
+pub(super) fn data() -> Vec<&'static [&'static KData]> {
+    vec![
+        crate::epoch::data(),
+        crate::init::data(),
+        super::data(),
+        crate::kmem::data(),
+        crate::locks::data(),
+        crate::mbuf::data(),
+        crate::printf::data(),
+        crate::taskqueue::data(),
+        crate::time::data(),
+        crate::vnet::data(),
+    ]
+}
+
+/// Boot steps of parts beyond the core, in order.
+pub(super) fn boot() {
+    crate::uma::boot();
+    crate::counter::boot();
+    crate::mbuf::boot();
+    crate::callout::boot();
+    crate::taskqueue::boot();
+}
+
+/// Before the last settling of a shutdown: parts stop what would go on for ever.
+pub(super) fn quiesce(_k: &super::Kernel) {}
+
+/// Checks of parts at shutdown; each may panic.
+pub(super) fn check() {
+    crate::uma::check_all();
+}
+
+/// What parts still hold.
+pub(super) fn leaks() -> Vec<String> {
+    let mut all = crate::uma::leaks();
+    all.extend(crate::taskqueue::leaks());
+    all
+}
+
+/// Forgets the state of parts, last booted first.
+pub(super) fn shutdown() {
+    crate::taskqueue::shutdown();
+    crate::callout::shutdown();
+    crate::mbuf::shutdown();
+    crate::counter::shutdown();
+    crate::uma::shutdown();
+}
