@@ -72,14 +72,6 @@ th_job_next(struct kaiocb *job)
 	return (&job->list.tqe_next);
 }
 
-/* tqe_prev is a pointer to a pointer; ours holds the job before. */
-struct kaiocb **
-th_job_prev(struct kaiocb *job)
-{
-
-	return ((struct kaiocb **)(void *)&job->list.tqe_prev);
-}
-
 int64_t *
 th_job_done(struct kaiocb *job)
 {

@@ -202,10 +202,14 @@ th_retry_timeout(void *arg)
 static void
 th_retry_task(void *arg, int pending)
 {
+	struct epoch_tracker et;
 	struct th_tom *tom;
 
 	tom = arg;
+	/* Connections may be dropped. */
+	TH_EPOCH_ENTER(et);
 	toehold_retry(tom->rs);
+	TH_EPOCH_EXIT(et);
 }
 
 void
@@ -295,6 +299,12 @@ th_adapter_info(struct adapter *sc, struct th_adapter_info *ai)
 	ai->ddp_start = sc->vres.ddp.start;
 	ai->ddp_size = sc->vres.ddp.size;
 	ai->pf = sc->pf;
+	ai->vlan_shift = sc->params.tp.vlan_shift;
+	ai->port_shift = sc->params.tp.port_shift;
+	ai->protocol_shift = sc->params.tp.protocol_shift;
+	/* Only if the field means VNIC (F_VNIC of TP_INGRESS_CONFIG). */
+	ai->vnic_shift = (sc->params.tp.ingress_config & (1u << 19)) != 0 ?
+	    sc->params.tp.vnic_shift : -1;
 	for (i = 0; i < TH_NMTUS; i++)
 		ai->mtus[i] = sc->params.mtus[i];
 

@@ -10,6 +10,7 @@
  */
 #include "internal.h"
 
+#include <sys/epoch.h>
 #include <dev/cxgbe/t4_l2t.h>
 
 enum th_l2_state {
@@ -39,6 +40,7 @@ struct th_l2e {
 static void
 th_l2_task(void *arg, int pending)
 {
+	struct epoch_tracker et;
 	struct th_l2wr *w;
 	struct th_tom *tom;
 
@@ -51,7 +53,9 @@ th_l2_task(void *arg, int pending)
 		mtx_unlock(&tom->l2_lock);
 		if (w == NULL)
 			return;
+		TH_EPOCH_ENTER(et);
 		toehold_l2_failed(tom->rs, w->cookie);
+		TH_EPOCH_EXIT(et);
 		free_wrqe(w->wr);
 		free(w, M_TOEHOLD);
 	}

@@ -55,6 +55,8 @@ struct th_adapter_info {
 	uint32_t ddp_start;		/* page-pod region in adapter memory */
 	uint32_t ddp_size;		/* bytes */
 	uint32_t pf;
+	int8_t vlan_shift, port_shift;	/* filter tuple; -1: no such field */
+	int8_t protocol_shift, vnic_shift;
 	uint8_t page_shift[4];		/* DDP page sizes, ascending */
 	uint16_t mtus[TH_NMTUS];
 };
@@ -80,8 +82,8 @@ struct th_vi {
 	uint32_t txq;			/* index in sge.ofld_txq */
 	uint32_t rxq;			/* index in sge.ofld_rxq */
 	uint32_t rxq_abs;		/* abs_id of that queue */
-	uint32_t rss_queue;
-	uint64_t ntuple;		/* filter tuple of ACT_OPEN_REQ */
+	uint32_t tx_modq;		/* modulation queue of tx_chan */
+	uint32_t vnic;			/* VNIC field of a filter tuple */
 };
 
 /* An open work request: fill `wr' and commit it, in one thread, no sleep. */
@@ -130,7 +132,7 @@ int toehold_deactivate(void *rs);
 bool toehold_closing(void *rs);
 /* Give the tables back; after a toehold_deactivate() that said 0. */
 void toehold_free(void *rs);
-/* A shortage may be over: run the connections that wait.  Task context. */
+/* A shortage may be over, something is to be torn down.  Task, net epoch. */
 void toehold_retry(void *rs);
 
 /* Schedule toehold_retry() after `ms' milliseconds, at most once.  Any. */
@@ -306,7 +308,7 @@ void th_l2_rele(struct th_tom *, struct th_l2e *);
  */
 int th_l2_send(struct th_tom *, struct th_l2e *, uint32_t port,
     const uint8_t *wr, uint32_t len, uint64_t cookie);
-/* Task context: the work request with this cookie was not sent. */
+/* Task, net epoch: the work request with this cookie was not sent. */
 void toehold_l2_failed(void *rs, uint64_t cookie);
 
 /* ---- Active open ------------------------------------------------------ */
@@ -330,7 +332,6 @@ int toehold_listen_stop(void *rs, struct inpcb *);
 
 /* A SYN that matched a listener, in host byte order where not said else. */
 struct th_syn {
-	struct th_tuple tuple;
 	uint32_t port;			/* adapter port it came in on */
 	uint32_t mac_idx;
 	uint16_t vlan;			/* 0xfff: none */
@@ -398,9 +399,8 @@ void toehold_aiotx_rele(struct kaiocb *);
 
 uint64_t th_job_addr(struct kaiocb *);
 size_t th_job_len(struct kaiocb *);
-/* Words of the job that are ours: two links, progress, slot, toep. */
+/* Words of the job that are ours: link, progress, slot, toep, count. */
 struct kaiocb **th_job_next(struct kaiocb *);
-struct kaiocb **th_job_prev(struct kaiocb *);
 int64_t *th_job_done(struct kaiocb *);
 uintptr_t *th_job_word(struct kaiocb *);
 void **th_job_toep(struct kaiocb *);

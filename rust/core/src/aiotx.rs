@@ -8,25 +8,18 @@
 //! final CPL has come.
 
 use crate::errno::Errno;
-use crate::os::{Counter, Job, JobId, JobQueue, Os, PageKey, TcpState};
-use crate::pageset::{Ticket, Want};
+use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
 use crate::shared::Shared;
 use crate::tx::{Tx, TxFlags, seq_lt};
+
+mod pages;
+
+use pages::{Wanted, attach, most_sets, sets_used};
 
 /// Bytes of a job held at a time; a longer one moves through its buffer in steps of this.
 pub const PIECE: usize = 8 << 20;
 /// Earlier pieces of a job whose last bytes may still be in flight.
 const LEFT: usize = 4;
-
-/// Pages were asked for.
-struct Wanted<J> {
-    ticket: Ticket,
-    job: JobId,
-    /// For the job's next piece, not for the one it is at.
-    ahead: bool,
-    /// The job, once it is to end: the worker still looks at it.
-    doomed: Option<(J, Errno)>,
-}
 
 /// Write jobs of a connection.
 pub(crate) struct Writes<O: Os> {
@@ -39,6 +32,8 @@ pub(crate) struct Writes<O: Os> {
     left: [Option<(u16, u32)>; LEFT],
     /// A writer was inside the send I/O lock.
     io_busy: bool,
+    /// A worker was asked for, and has not come yet.
+    kicked: bool,
     /// Pages could not be had; wait for a retry before asking again.
     hold: bool,
     /// The piece last asked for ahead of its turn: job and offset.
@@ -52,13 +47,26 @@ fn piece(done: usize, len: usize) -> (usize, u32) {
     (off, n as u32)
 }
 
-/// Give the job its page set if it is cached.
-fn attach<O: Os>(sh: &mut Shared<O>, os: &mut O, job: &mut O::Job) {
-    let (off, len) = piece(job.done(), job.len());
-    let key = os.page_key(job, off, len, false);
-    if let Some(slot) = sh.sets.lookup(os, &key) {
-        os.slot_use(slot);
-        job.set_slot(Some(slot));
+#[cfg(test)]
+impl<O: Os> Writes<O> {
+    /// For a failing test.
+    pub(crate) fn story(&self, os: &O) -> std::string::String {
+        let front = self.parked.front();
+        std::format!(
+            "{} parked (first at {:?} of {:?}, slot {:?}), {} sent, want {}, hold {}, io_busy {}, \
+             kicked {}, so_snd {} of {}",
+            self.parked.len(),
+            front.map(|j| j.done()),
+            front.map(|j| j.len()),
+            front.map(|j| j.slot()),
+            self.sent.len(),
+            self.want.is_some(),
+            self.hold,
+            self.io_busy,
+            self.kicked,
+            os.snd_used(),
+            os.snd_hiwat(),
+        )
     }
 }
 
@@ -70,9 +78,15 @@ impl<O: Os> Writes<O> {
             want: None,
             left: [None; LEFT],
             io_busy: false,
+            kicked: false,
             hold: false,
             ahead: None,
         }
+    }
+
+    /// Jobs, and earlier pieces of them: at most so many page sets are in use.
+    fn jobs(&self) -> usize {
+        self.parked.len() + self.sent.len() + self.left.iter().flatten().count()
     }
 
     /// No job is here.
@@ -94,6 +108,14 @@ impl<O: Os> Writes<O> {
     pub(crate) fn retry(&mut self) {
         self.hold = false;
         self.io_busy = false;
+        self.kicked = false;
+    }
+
+    fn kick(&mut self, os: &mut O) {
+        if !self.kicked {
+            self.kicked = true;
+            os.kick_worker();
+        }
     }
 
     /// Everything before `upto` is acknowledged.
@@ -104,12 +126,15 @@ impl<O: Os> Writes<O> {
             {
                 os.slot_unuse(slot);
                 *l = None;
+                self.hold = false;
             }
         }
         while self.sent.front().is_some_and(|j| !seq_lt(upto, j.mark())) {
             if let Some(job) = self.sent.pop_front() {
                 let n = job.done();
                 os.aiotx_finish(job, Ok(n));
+                // A page set may be free now.
+                self.hold = false;
             }
         }
     }
@@ -183,13 +208,17 @@ impl<O: Os> Tx<O> {
             os.complete(job, Err(Errno::ECANCELED));
             return Ok(());
         }
-        attach(sh, os, &mut job);
+        let jobs = self.writes.jobs();
+        attach(sh, os, jobs, &mut job);
+        if self.writes.ahead.is_some_and(|(id, _)| id == job.id()) {
+            self.writes.ahead = None;
+        }
         let miss = job.slot().is_none();
         if miss {
             os.count(Counter::CacheMiss, 1);
         }
         if miss || job.len() > PIECE {
-            os.kick_worker();
+            self.writes.kick(os);
         }
         self.writes.parked.push_back(job);
         self.pump(sh, os);
@@ -215,134 +244,11 @@ impl<O: Os> Tx<O> {
         true
     }
 
-    /// The pages to hold next.
-    pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want> {
-        if self.writes.io_busy {
-            self.writes.io_busy = false;
-            self.pump(sh, os);
-            if self.writes.io_busy {
-                // The writer is still inside, and perhaps no acknowledgement is on its way.
-                os.retry_later();
-            }
-        }
-        if self.writes.want.is_some() || self.writes.hold {
-            return None;
-        }
-        let mut found = false;
-        let missing = loop {
-            let Some(job) = self.writes.parked.find_mut(|j| j.slot().is_none()) else {
-                break None;
-            };
-            let (off, len) = piece(job.done(), job.len());
-            let key = os.page_key(job, off, len, false);
-            if let Some(slot) = sh.sets.lookup(os, &key) {
-                os.slot_use(slot);
-                job.set_slot(Some(slot));
-                found = true;
-                continue;
-            }
-            break Some((job.id(), key));
-        };
-        if found {
-            self.pump(sh, os);
-        }
-        let (id, key, ahead) = match missing {
-            Some((id, key)) => (id, key, false),
-            None => {
-                let (id, key) = self.next_piece(os)?;
-                (id, key, true)
-            }
-        };
-        let job = self.writes.parked.find_mut(|j| j.id() == id)?;
-        let Some(ticket) = sh.sets.reserve(os, job, key) else {
-            if !ahead {
-                self.writes.hold = true;
-                os.retry_later();
-            }
-            return None;
-        };
-        self.writes.want = Some(Wanted {
-            ticket,
-            job: id,
-            ahead,
-            doomed: None,
-        });
-        Some(Want {
-            ticket,
-            job: id,
-            addr: key.addr,
-            len: key.len,
-            write: false,
-            key,
-        })
-    }
-
-    /// The piece after the one the first job is at, to be held ahead; once.
-    fn next_piece(&mut self, os: &O) -> Option<(JobId, PageKey)> {
-        let job = self.writes.parked.front()?;
-        let (off, held) = piece(job.done(), job.len());
-        let next = off + held as usize;
-        if next >= job.len() || self.writes.ahead == Some((job.id(), next)) {
-            return None;
-        }
-        let (_, len) = piece(next, job.len());
-        self.writes.ahead = Some((job.id(), next));
-        Some((job.id(), os.page_key(job, next, len, false)))
-    }
-
-    /// The ticket is one of ours.
-    pub(crate) fn owns(&self, t: &Ticket) -> bool {
-        self.writes.want.as_ref().is_some_and(|w| w.ticket == *t)
-    }
-
-    /// The answer to [`Tx::want_pages`].
-    pub fn pages_ready(
-        &mut self,
-        sh: &mut Shared<O>,
-        os: &mut O,
-        ticket: Ticket,
-        pages: Result<O::Pages, Errno>,
-    ) {
-        let Some(w) = self.writes.want.take() else {
-            return;
-        };
-        let filled = sh.sets.fill(os, ticket, pages);
-        if let Some((job, why)) = w.doomed {
-            self.writes.end_job(os, job, why);
-            if self.flags.contains(TxFlags::ENDED) {
-                self.writes.finish(os);
-            }
-            self.writes.acked(os, self.acked);
-        } else if !w.ahead {
-            match filled {
-                Ok(slot) => {
-                    if let Some(job) = self.writes.parked.find_mut(|j| j.id() == w.job) {
-                        os.slot_use(slot);
-                        job.set_slot(Some(slot));
-                    }
-                }
-                Err(why) => {
-                    if let Some(job) = self.writes.parked.remove(w.job) {
-                        self.writes.end_job(os, job, why);
-                        self.writes.acked(os, self.acked);
-                    }
-                }
-            }
-        }
-        if !self.flags.contains(TxFlags::STOPPED) {
-            if let Some(job) = self.writes.parked.front_mut()
-                && job.slot().is_none()
-            {
-                attach(sh, os, job);
-            }
-            self.pump(sh, os);
-        }
-    }
-
     /// The connection is being aborted: no job queues any more.
     pub(crate) fn stop(&mut self, os: &mut O, why: Errno) {
         self.flags |= TxFlags::STOPPED;
         self.writes.end_parked(os, why);
+        self.writes.acked(os, self.acked);
     }
 
     /// The adapter is done with the connection: no page of it is read any more.
@@ -402,13 +308,15 @@ impl<O: Os> Tx<O> {
     /// One append for the first parked job.
     fn refill_one(&mut self, sh: &mut Shared<O>, os: &mut O, locked: &mut bool) -> Step {
         let w = &mut self.writes;
+        let jobs = w.jobs();
         let Some(job) = w.parked.front_mut() else {
             return Step::Stop;
         };
         let (done, len) = (job.done(), job.len());
         let left = u32::try_from(len.saturating_sub(done)).unwrap_or(u32::MAX);
         let space = u32::try_from(os.snd_space()).unwrap_or(0);
-        if space < os.snd_lowat().clamp(1, left.max(1)) {
+        let enough = os.snd_lowat().min(os.snd_hiwat());
+        if space < enough.clamp(1, left.max(1)) {
             if done > 0 && os.nonblocking() {
                 // What fitted is the answer.
                 if let Some(job) = w.parked.pop_front() {
@@ -418,9 +326,12 @@ impl<O: Os> Tx<O> {
             }
             return Step::Stop;
         }
+        if job.slot().is_none() {
+            attach(sh, os, jobs, job);
+        }
         let Some(slot) = job.slot() else {
             if w.want.is_none() && !w.hold {
-                os.kick_worker();
+                w.kick(os);
             }
             return Step::Stop;
         };
@@ -434,7 +345,7 @@ impl<O: Os> Tx<O> {
         if !*locked {
             if !os.snd_io_trylock() {
                 w.io_busy = true;
-                os.kick_worker();
+                w.kick(os);
                 return Step::Stop;
             }
             *locked = true;
@@ -463,9 +374,9 @@ impl<O: Os> Tx<O> {
             if let Some(l) = room.and_then(|i| w.left.get_mut(i)) {
                 *l = Some((slot, mark));
             }
-            attach(sh, os, job);
+            attach(sh, os, jobs, job);
             // The piece after that can be held meanwhile.
-            os.kick_worker();
+            w.kick(os);
         }
         Step::Moved
     }
@@ -477,7 +388,10 @@ impl<O: Os> Tx<O> {
         if aborting && !w.parked.is_empty() {
             return Err("a write job is parked on an aborted connection");
         }
-        if w.sent.front().is_some_and(|j| !seq_lt(self.acked, j.mark())) {
+        if w.sent
+            .front()
+            .is_some_and(|j| !seq_lt(self.acked, j.mark()))
+        {
             return Err("an acknowledged write job has not ended");
         }
         for (slot, mark) in w.left.iter().flatten() {
@@ -497,6 +411,10 @@ impl<O: Os> Tx<O> {
                     return Err("a write job's page set is empty");
                 }
             }
+        }
+        // One more: pages asked for while there was room.
+        if sets_used(sh, os) > most_sets(sh) + 1 {
+            return Err("writes leave no page sets for reads");
         }
         if !aborting && sh.seq.snd_nxt.wrapping_sub(self.acked) != self.cred.in_flight() {
             return Err("bytes in flight and sequence numbers disagree");

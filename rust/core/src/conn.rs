@@ -104,7 +104,10 @@ pub struct Conn<O: Os> {
 
 impl<O: Os> Conn<O> {
     /// A connection not yet established. `id.tid` is not used before [`Conn::established`].
-    pub fn new(id: ConnId, tun: Tunables, sets: PageSets<O>) -> Conn<O> {
+    /// `sets` has as many slots as `tun.cache` says, and never fewer than
+    /// [`crate::pageset::MIN_SLOTS`].
+    pub fn new(id: ConnId, tun: Tunables, mut sets: PageSets<O>) -> Conn<O> {
+        sets.set_limit(tun.cache);
         Conn {
             sh: Shared {
                 id,
@@ -124,9 +127,10 @@ impl<O: Os> Conn<O> {
         &self.sh.id
     }
 
-    /// Take over changed settings.
+    /// Take over changed settings. A larger `tun.cache` than at first does not add slots.
     pub fn set_tunables(&mut self, tun: Tunables) {
         self.sh.tun = tun;
+        self.sh.sets.set_limit(tun.cache);
     }
 
     /// The connection is up. Sends FW_FLOWC_WR, sets the tcpcb to ESTABLISHED and shows the
@@ -256,7 +260,8 @@ impl<O: Os> Conn<O> {
     }
 
     /// What pages to hold next, if any. The caller drops the lock, faults them in, and answers
-    /// with [`Conn::pages_ready`]; the job named stays valid until then.
+    /// with [`Conn::pages_ready`]; the job named stays valid until then. A worker that was asked
+    /// for ([`Os::kick_worker`]) repeats this until the answer is `None`.
     pub fn want_pages(&mut self, os: &mut O) -> Option<Want> {
         if !self.alive(os) {
             return None;
@@ -306,14 +311,17 @@ impl<O: Os> Conn<O> {
     /// # Errors
     /// What does not hold.
     pub fn check_invariants(&self, os: &O) -> Result<(), &'static str> {
-        self.tx.check(&self.sh, os, self.flags.contains(Flags::ABORT))?;
+        self.tx
+            .check(&self.sh, os, self.flags.contains(Flags::ABORT))?;
         if self.over() && !self.tx.quiet() {
             return Err("write jobs outlive the connection");
         }
         if self.flags.contains(Flags::REQ_OWED | Flags::REQ_SENT) {
             return Err("CPL_ABORT_REQ both sent and owed");
         }
-        if self.flags.intersects(Flags::REQ_OWED | Flags::REQ_SENT | Flags::RPL_OWED)
+        if self
+            .flags
+            .intersects(Flags::REQ_OWED | Flags::REQ_SENT | Flags::RPL_OWED)
             && !self.flags.contains(Flags::ABORT)
         {
             return Err("abort messages without an abort");

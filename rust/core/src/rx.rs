@@ -280,22 +280,23 @@ impl<O: Os> Rx<O> {
             return Ok(());
         }
         let i = usize::from(cpl.cookie.wrapping_sub(COOKIE_DDP0));
-        match self.replies.get_mut(i) {
-            Some(n) if *n > 0 => *n -= 1,
-            _ => return Err(BadCpl("CPL_SET_TCB_RPL to nothing")),
-        }
+        let Some(due) = self.replies.get(i).and_then(|n| n.checked_sub(1)) else {
+            return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
+        };
         self.note_plain(os);
+        // If the buffer came back by itself meanwhile, all was said then.
         if let Some(Buf::Invalidating(a)) = self.bufs.get(i) {
-            let buf = wire::DdpBuf::from_index(i);
-            let (at, _) = wire::reached(buf, cpl.oldval);
+            let (at, _) = wire::reached(wire::DdpBuf::from_index(i), cpl.oldval);
             let n = at.wrapping_sub(a.off);
-            let first = self.live_front() == Some(i);
-            if n > a.room() || (n > 0 && !first) {
+            if n > a.room() || (n > 0 && self.live_front() != Some(i)) {
                 return Err(BadCpl("CPL_SET_TCB_RPL with an offset that cannot be"));
             }
             let fate = a.stop.map_or(Fate::Report, Fate::from);
             self.placed(sh, os, n);
             self.land(i, n, fate);
+        }
+        if let Some(n) = self.replies.get_mut(i) {
+            *n = due;
         }
         self.pump(sh, os);
         self.credits(sh, os);

@@ -12,8 +12,8 @@ use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
 use crate::sgl::{MAX_SEGS, Sgl};
 use crate::shared::Shared;
-use crate::wr;
 use crate::txcredits::{MAX_PLEN, MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
+use crate::wr;
 
 /// Payload bytes that go as immediate data: what one 64-byte descriptor holds beside the header.
 pub const MAX_IMM: u32 = 48;
@@ -341,7 +341,10 @@ impl<O: Os> Tx<O> {
         sh.seq.snd_nxt = sh.seq.snd_nxt.wrapping_add(plen);
         os.snd_advance(plen);
         os.count(Counter::TxZcopyOctets, u64::from(zcopy));
-        os.count(Counter::TxPlainOctets, u64::from(plen.saturating_sub(zcopy)));
+        os.count(
+            Counter::TxPlainOctets,
+            u64::from(plen.saturating_sub(zcopy)),
+        );
         if os.snd_autosize() {
             *grew = true;
         }

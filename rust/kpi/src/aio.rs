@@ -44,16 +44,19 @@ impl JobPtr {
 
 /// A job that is ours. To be ended by [`Job::complete`]; it has no drop.
 #[derive(Debug)]
+#[repr(transparent)]
 #[must_use = "a job must be completed"]
 pub struct Job(NonNull<sys::kaiocb>);
 
 // SAFETY: owned by whoever has the value; the shim's calls on it are from any thread.
 unsafe impl Send for Job {}
 
-/// The word of a job that is ours: slot and errno of a finished write.
+/// The word of a job that is ours: slot, errno of a finished write, mark.
 mod word {
     pub(super) const SLOT: usize = 0xffff;
+    pub(super) const ERRNO: usize = 0xffff << ERRNO_SHIFT;
     pub(super) const ERRNO_SHIFT: u32 = 16;
+    pub(super) const MARK_SHIFT: u32 = 32;
     /// Slot field: slot + 1, 0 for none.
     pub(super) const fn slot(w: usize) -> Option<u16> {
         match w & SLOT {
@@ -72,12 +75,17 @@ impl Job {
         let mut job = Job(p);
         job.set_done(0);
         job.set_word(0);
+        job.set_toep(core::ptr::null_mut());
         job.refs().store(1, Ordering::Relaxed);
         job
     }
 
     /// Give it back unclaimed: the generic path has it.
-    pub fn decline(self) {
+    pub fn decline(mut self) {
+        self.set_done(0);
+        self.set_word(0);
+        self.set_toep(core::ptr::null_mut());
+        self.refs().store(0, Ordering::Relaxed);
         core::mem::forget(self);
     }
 
@@ -156,6 +164,18 @@ impl Job {
         self.set_word(w | slot.map_or(0, |s| usize::from(s) + 1));
     }
 
+    /// A 32-bit number kept with the job; 0 at first.
+    #[must_use]
+    pub fn mark(&self) -> u32 {
+        (self.word() >> word::MARK_SHIFT) as u32
+    }
+
+    /// Record it.
+    pub fn set_mark(&mut self, mark: u32) {
+        let low = self.word() & (word::SLOT | word::ERRNO);
+        self.set_word(low | (mark as usize) << word::MARK_SHIFT);
+    }
+
     /// The pointer kept with the job (a counted reference of the connection, or null).
     #[must_use]
     pub fn toep(&self) -> Option<NonNull<core::ffi::c_void>> {
@@ -220,8 +240,9 @@ impl Job {
         match result {
             Ok(n) => self.set_done(n),
             Err(e) => {
-                let w = self.word() & word::SLOT;
-                self.set_word(w | usize::try_from(e).unwrap_or(0) << word::ERRNO_SHIFT);
+                let w = self.word() & !word::ERRNO;
+                let e = usize::try_from(e).unwrap_or(5) << word::ERRNO_SHIFT & word::ERRNO;
+                self.set_word(w | e);
             }
         }
         Self::unref(self)
@@ -249,94 +270,164 @@ impl Job {
     /// # Errors
     /// The errno it ended with.
     pub fn achieved(&self) -> Result<usize, i32> {
-        match self.word() >> word::ERRNO_SHIFT {
+        match (self.word() & word::ERRNO) >> word::ERRNO_SHIFT {
             0 => Ok(self.done()),
             e => Err(i32::try_from(e).unwrap_or(5)),
         }
     }
 }
 
-/// Jobs in order, linked through `kaiocb::list`.
-#[derive(Debug, Default)]
-pub struct JobList {
-    head: Option<NonNull<sys::kaiocb>>,
+/// A name of another crate's for [`Job`].
+///
+/// # Safety
+/// The type is `repr(transparent)` over [`Job`]; [`job_newtype`] makes such types.
+pub unsafe trait JobLike: Sized {
+    /// Wrap.
+    fn wrap(job: Job) -> Self;
+    /// Unwrap.
+    fn unwrap(self) -> Job;
+}
+
+/// Define a newtype of [`Job`], so that another crate can give it traits.
+#[macro_export]
+macro_rules! job_newtype {
+    ($(#[$m:meta])* $name:ident) => {
+        $(#[$m])*
+        #[repr(transparent)]
+        #[derive(Debug)]
+        pub struct $name(pub $crate::aio::Job);
+
+        // SAFETY: transparent over Job, as written just above.
+        unsafe impl $crate::aio::JobLike for $name {
+            fn wrap(job: $crate::aio::Job) -> Self {
+                $name(job)
+            }
+            fn unwrap(self) -> $crate::aio::Job {
+                self.0
+            }
+        }
+    };
+}
+
+/// Jobs in order, linked through `kaiocb::list`; allocates nothing. Every link, the head's and
+/// those in the jobs, is an `Option<J>`: a pointer that may be null.
+#[derive(Debug)]
+pub struct JobList<J: JobLike> {
+    head: Option<J>,
     tail: Option<NonNull<sys::kaiocb>>,
     len: usize,
 }
 
-// SAFETY: owns its jobs.
-unsafe impl Send for JobList {}
+impl<J: JobLike> Default for JobList<J> {
+    fn default() -> Self {
+        JobList { head: None, tail: None, len: 0 }
+    }
+}
 
-fn next(p: NonNull<sys::kaiocb>) -> Option<NonNull<sys::kaiocb>> {
+/// The link inside a job.
+fn link<'a, J: JobLike>(p: NonNull<sys::kaiocb>) -> &'a mut Option<J> {
+    const { assert!(size_of::<Option<J>>() == size_of::<*mut sys::kaiocb>()) };
     // SAFETY: a job in a list is owned by it and lives.
     let at = unsafe { sys::th_job_next(p.as_ptr()) };
-    // SAFETY: the link is ours while the job is.
-    NonNull::new(unsafe { at.read() })
+    // SAFETY: the word is the list's while the job is in it, and holds null or a job that the
+    // list owns: an Option<J>, J being transparent over a NonNull. Callers hold `&mut` of the
+    // list, or only read under `&`.
+    unsafe { &mut *at.cast::<Option<J>>() }
 }
 
-fn set_next(p: NonNull<sys::kaiocb>, n: Option<NonNull<sys::kaiocb>>) {
-    // SAFETY: as in next().
-    let at = unsafe { sys::th_job_next(p.as_ptr()) };
-    // SAFETY: as in next().
-    unsafe { at.write(n.map_or(core::ptr::null_mut(), NonNull::as_ptr)) };
+fn ptr_of<J: JobLike>(j: &J) -> NonNull<sys::kaiocb> {
+    // SAFETY: J is transparent over Job (JobLike's contract), and Job over the pointer.
+    unsafe { *core::ptr::from_ref(j).cast::<NonNull<sys::kaiocb>>() }
 }
 
-impl JobList {
+impl<J: JobLike> JobList<J> {
     /// Append.
-    pub fn push_back(&mut self, job: Job) {
-        set_next(job.0, None);
+    pub fn push_back(&mut self, job: J) {
+        let p = ptr_of(&job);
+        *Self::fresh_link(p) = None;
         match self.tail {
-            Some(t) => set_next(t, Some(job.0)),
-            None => self.head = Some(job.0),
+            Some(t) => *link(t) = Some(job),
+            None => self.head = Some(job),
         }
-        self.tail = Some(job.0);
+        self.tail = Some(p);
         self.len += 1;
-        core::mem::forget(job);
+    }
+
+    /// The link of a job not yet in a list: set to null before it is read as an Option.
+    fn fresh_link<'a>(p: NonNull<sys::kaiocb>) -> &'a mut Option<J> {
+        // SAFETY: a job that is ours lives.
+        let at = unsafe { sys::th_job_next(p.as_ptr()) };
+        // SAFETY: the word is ours while the job is.
+        unsafe { at.write(core::ptr::null_mut()) };
+        link(p)
     }
 
     /// Put at the head.
-    pub fn push_front(&mut self, job: Job) {
-        set_next(job.0, self.head);
-        if self.head.is_none() {
-            self.tail = Some(job.0);
+    pub fn push_front(&mut self, job: J) {
+        let p = ptr_of(&job);
+        let rest = self.head.take();
+        if rest.is_none() {
+            self.tail = Some(p);
         }
-        self.head = Some(job.0);
+        *Self::fresh_link(p) = rest;
+        self.head = Some(job);
         self.len += 1;
-        core::mem::forget(job);
     }
 
     /// Take the head.
-    pub fn pop_front(&mut self) -> Option<Job> {
-        let p = self.head?;
-        self.head = next(p);
+    pub fn pop_front(&mut self) -> Option<J> {
+        let job = self.head.take()?;
+        self.head = link::<J>(ptr_of(&job)).take();
         if self.head.is_none() {
             self.tail = None;
         }
         self.len -= 1;
-        Some(Job(p))
+        Some(job)
+    }
+
+    /// Look at the head.
+    #[must_use]
+    pub fn front(&self) -> Option<&J> {
+        self.head.as_ref()
+    }
+
+    /// Look at the head, to change it.
+    pub fn front_mut(&mut self) -> Option<&mut J> {
+        self.head.as_mut()
     }
 
     /// Take the job with this address.
-    pub fn remove(&mut self, addr: usize) -> Option<Job> {
-        let mut before: Option<NonNull<sys::kaiocb>> = None;
-        let mut at = self.head;
-        while let Some(p) = at {
-            let after = next(p);
+    pub fn remove(&mut self, addr: usize) -> Option<J> {
+        let mut before = None;
+        let mut slot = &mut self.head;
+        loop {
+            let p = ptr_of(slot.as_ref()?);
             if p.as_ptr().addr() == addr {
-                match before {
-                    Some(b) => set_next(b, after),
-                    None => self.head = after,
-                }
-                if after.is_none() {
-                    self.tail = before;
-                }
-                self.len -= 1;
-                return Some(Job(p));
+                break;
             }
-            before = at;
-            at = after;
+            before = Some(p);
+            slot = link(p);
         }
-        None
+        let job = slot.take()?;
+        let rest = link::<J>(ptr_of(&job)).take();
+        if rest.is_none() {
+            self.tail = before;
+        }
+        *slot = rest;
+        self.len -= 1;
+        Some(job)
+    }
+
+    /// The first job for which `pred` holds, to change it.
+    pub fn find_mut(&mut self, mut pred: impl FnMut(&J) -> bool) -> Option<&mut J> {
+        let mut slot = &mut self.head;
+        loop {
+            let job = slot.as_ref()?;
+            if pred(job) {
+                return slot.as_mut();
+            }
+            slot = link(ptr_of(job));
+        }
     }
 
     /// How many.
@@ -349,18 +440,5 @@ impl JobList {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Visit the jobs in order until `f` says to stop; returns the address it stopped at.
-    pub fn find(&self, mut f: impl FnMut(&Job) -> bool) -> Option<JobPtr> {
-        let mut at = self.head;
-        while let Some(p) = at {
-            let job = core::mem::ManuallyDrop::new(Job(p));
-            if f(&job) {
-                return Some(JobPtr(p));
-            }
-            at = next(p);
-        }
-        None
     }
 }

@@ -279,6 +279,18 @@ impl<'g> Locked<'g> {
     }
 }
 
+/// What code that runs under the lock uses to reach the inpcb. It exists inside an
+/// [`InpCell`] only, where nobody gets at it without the lock.
+pub struct Inside(Inp);
+
+impl Inside {
+    /// Proof that the lock is held, for as long as the cell's content is borrowed.
+    #[must_use]
+    pub fn locked(&self) -> Locked<'_> {
+        Locked { inp: self.0, _held: PhantomData }
+    }
+}
+
 /// Data guarded by the write lock of one inpcb.
 pub struct InpCell<T> {
     inp: Inp,
@@ -291,23 +303,34 @@ unsafe impl<T: Send> Send for InpCell<T> {}
 unsafe impl<T: Send> Sync for InpCell<T> {}
 
 impl<T> InpCell<T> {
-    /// Data of `inp`.
-    pub fn new(inp: Inp, v: T) -> InpCell<T> {
-        InpCell { inp, v: UnsafeCell::new(v) }
+    /// Data of `inp`. What `make` gets must stay inside the value it returns: it stands for the
+    /// lock that guards it.
+    pub fn new(inp: Inp, make: impl FnOnce(Inside) -> T) -> InpCell<T> {
+        InpCell { inp, v: UnsafeCell::new(make(Inside(inp))) }
     }
 
-    /// The data, and the proof of the lock beside it. `None` if the guard is another inpcb's.
+    /// Which inpcb.
+    #[must_use]
+    pub fn inp(&self) -> Inp {
+        self.inp
+    }
+
+    /// The data. `None` if the guard is another inpcb's.
     ///
     /// The guard is borrowed exclusively, so that whatever lets go of the lock or calls back
-    /// into the module (`&mut InpGuard` methods) cannot run meanwhile. One cell per inpcb.
-    pub fn enter<'g>(&self, g: &'g mut InpGuard) -> Option<(&'g mut T, Locked<'g>)> {
+    /// into the module (`&mut InpGuard` methods) cannot run meanwhile.
+    pub fn enter<'g>(&'g self, g: &'g mut InpGuard) -> Option<&'g mut T> {
         if g.inp != self.inp {
             return None;
         }
-        let held = Locked { inp: g.inp, _held: PhantomData };
         // SAFETY: the lock is held for 'g, by this thread; `&mut` of its guard excludes a second
         // borrow through it; a nested entry's guard exists only while no borrow does (above).
-        Some((unsafe { &mut *self.v.get() }, held))
+        Some(unsafe { &mut *self.v.get() })
+    }
+
+    /// The data, when nobody else can have the cell.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.v.get_mut()
     }
 }
 

@@ -92,14 +92,29 @@ impl<T> Slice<T> {
     /// # Errors
     /// ENOMEM; `init` was not called.
     pub fn new(len: usize, wait: Wait, mut init: impl FnMut(usize) -> T) -> Result<Self, Error> {
+        Self::try_new(len, wait, |i| Ok(init(i)))
+    }
+
+    /// `len` elements, each made by `init` from its index, which may fail.
+    ///
+    /// # Errors
+    /// ENOMEM, or what `init` said; the elements made so far are dropped.
+    pub fn try_new(
+        len: usize,
+        wait: Wait,
+        mut init: impl FnMut(usize) -> Result<T, Error>,
+    ) -> Result<Self, Error> {
         let p = raw::<T>(len, wait)?;
+        let mut s = Slice { p, len: 0, _own: PhantomData };
         for i in 0..len {
+            let v = init(i)?;
             // SAFETY: element `i` lies inside the allocation of `len` elements.
             let at = unsafe { p.add(i) };
-            // SAFETY: fresh, aligned memory; `init` does not unwind (panic=abort).
-            unsafe { at.write(init(i)) };
+            // SAFETY: fresh, aligned memory.
+            unsafe { at.write(v) };
+            s.len = i + 1;
         }
-        Ok(Slice { p, len, _own: PhantomData })
+        Ok(s)
     }
 }
 
@@ -177,6 +192,14 @@ impl<T: Last> Arc<T> {
         Ok(Arc(p, PhantomData))
     }
 
+    /// Room for a value that will be made when nothing may fail any more.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn reserve(wait: Wait) -> Result<Room<T>, Error> {
+        raw::<Counted<T>>(1, wait).map(|p| Room(p, PhantomData))
+    }
+
     fn counted(&self) -> &Counted<T> {
         // SAFETY: this reference keeps the allocation alive and the value valid.
         unsafe { self.0.as_ref() }
@@ -244,6 +267,31 @@ impl<T: Last> Drop for Arc<T> {
     }
 }
 
+/// Room for a counted value; see [`Arc::reserve`].
+pub struct Room<T: Last>(NonNull<Counted<T>>, PhantomData<T>);
+
+// SAFETY: memory without a value.
+unsafe impl<T: Last> Send for Room<T> {}
+
+impl<T: Last> Room<T> {
+    /// Make the value.
+    #[must_use]
+    pub fn fill(self, init: impl FnOnce() -> T) -> Arc<T> {
+        let p = self.0;
+        core::mem::forget(self);
+        // SAFETY: fresh memory for one Counted<T>, suitably aligned, ours alone.
+        unsafe { p.write(Counted { refs: AtomicU32::new(1), value: init() }) };
+        Arc(p, PhantomData)
+    }
+}
+
+impl<T: Last> Drop for Room<T> {
+    fn drop(&mut self) {
+        // SAFETY: memory of th_malloc() with no value in it.
+        unsafe { sys::th_free(self.0.as_ptr().cast()) };
+    }
+}
+
 /// The only handle of a counted value.
 pub struct Sole<T: Last>(NonNull<Counted<T>>, PhantomData<Counted<T>>);
 
@@ -276,6 +324,14 @@ impl<T: Last> Sole<T> {
     #[must_use]
     pub unsafe fn from_raw(p: NonNull<core::ffi::c_void>) -> Sole<T> {
         Sole(p.cast(), PhantomData)
+    }
+}
+
+impl<T: Last> Sole<T> {
+    /// The value, to change it.
+    pub fn get_mut(&mut self) -> &mut T {
+        // SAFETY: the only handle of a valid value, borrowed exclusively.
+        unsafe { &mut (*self.0.as_ptr()).value }
     }
 }
 

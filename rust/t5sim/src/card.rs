@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
+use crate::Nanos;
 use crate::config::{Config, ConfigError};
 use crate::conn::{Conn, TcpState, Tuple};
 use crate::ddp::DdpInfo;
@@ -15,7 +16,6 @@ use crate::request::Req;
 use crate::rng::Rng;
 use crate::stats::{ConnStats, Stats};
 use crate::wire_link::Link;
-use crate::Nanos;
 
 /// Payload buffers kept for reuse.
 const POOL: usize = 256;
@@ -37,6 +37,7 @@ pub struct Card {
     pub(crate) listeners: BTreeMap<u32, Listener>,
     pub(crate) l2t: BTreeMap<u16, [u8; 6]>,
     pub(crate) timewait: BTreeMap<(u8, Tuple), TimeWait>,
+    pub(crate) timewait_order: VecDeque<((u8, Tuple), u64)>,
     pub(crate) pods: PodMemory,
     pub(crate) links: [Link; 2],
     /// Connections with something to send, by port, served in turn.
@@ -76,6 +77,7 @@ impl Card {
             listeners: BTreeMap::new(),
             l2t: BTreeMap::new(),
             timewait: BTreeMap::new(),
+            timewait_order: VecDeque::new(),
             pods: PodMemory::new(cfg.ppods, cfg.ddp_start, cfg.page_shifts),
             links: [Link::default(), Link::default()],
             ring: [VecDeque::new(), VecDeque::new()],
@@ -129,7 +131,6 @@ impl Card {
                 Event::PortTx(port) => self.port_tx(at, port, host),
                 Event::Timer { tid, born, timer } => self.timer(at, tid, born, timer, host),
                 Event::Frame { port, frame } => host.frame(port, &frame),
-                Event::TimeWaitEnd { serial } => self.timewait.retain(|_, t| t.serial != serial),
             }
         }
         self.now = self.now.max(now);
@@ -214,10 +215,12 @@ impl Card {
     /// Puts a connection back, or frees it if the host has released it and nothing is owed.
     pub(crate) fn put(&mut self, c: Box<Conn>) {
         if c.released && !c.abort_rpl_due {
-            self.free(*c);
+            self.free(c);
             return;
         }
-        let slot = usize::try_from(c.tid).ok().and_then(|i| self.conns.get_mut(i));
+        let slot = usize::try_from(c.tid)
+            .ok()
+            .and_then(|i| self.conns.get_mut(i));
         if let Some(slot) = slot {
             *slot = Some(c);
         }
@@ -242,7 +245,10 @@ impl Card {
 
     /// Sends a CPL followed by `payload[from..]`, `late` later than usual. CPLs of one queue
     /// never overtake each other.
-    #[expect(clippy::too_many_arguments, reason = "one place that every CPL goes through")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place that every CPL goes through"
+    )]
     pub(crate) fn cpl_with(
         &mut self,
         now: Nanos,
@@ -268,7 +274,16 @@ impl Card {
         at = at.max(*last);
         *last = at;
         let len = u8::try_from(len).unwrap_or(u8::MAX);
-        self.events.push(at, Event::Cpl(Box::new(CplOut { rxq, len, cpl, payload, from })));
+        self.events.push(
+            at,
+            Event::Cpl(Box::new(CplOut {
+                rxq,
+                len,
+                cpl,
+                payload,
+                from,
+            })),
+        );
     }
 
     fn deliver(&mut self, out: &CplOut, host: &mut impl Host) {
@@ -301,11 +316,20 @@ impl Card {
             return;
         }
         c.set_timer(timer, Some(at));
-        self.events.push(at, Event::Timer { tid: c.tid, born: c.born, timer });
+        self.events.push(
+            at,
+            Event::Timer {
+                tid: c.tid,
+                born: c.born,
+                timer,
+            },
+        );
     }
 
     fn timer(&mut self, now: Nanos, tid: u32, born: u64, timer: Timer, host: &mut impl Host) {
-        let live = self.conn(tid).is_some_and(|c| c.born == born && c.timer(timer) == Some(now));
+        let live = self
+            .conn(tid)
+            .is_some_and(|c| c.born == born && c.timer(timer) == Some(now));
         if !live {
             return;
         }

@@ -34,7 +34,10 @@ impl Card {
     pub fn check(&self) -> Result<(), Broken> {
         let live = self.conns.iter().flatten().count();
         let free = self.free_tids.len();
-        need!(live + free == self.conns.len(), "tids: {live} live and {free} free");
+        need!(
+            live + free == self.conns.len(),
+            "tids: {live} live and {free} free"
+        );
         let s = &self.stats;
         let net = s.tids_allocated.checked_sub(s.tids_freed);
         need!(
@@ -57,11 +60,17 @@ impl Card {
         );
         for (key, tid) in &self.by_tuple {
             let owner = self.conn(*tid).is_some_and(|c| (c.port, c.tuple) == *key);
-            need!(owner, "address table: tid {tid} is not the owner of {key:?}");
+            need!(
+                owner,
+                "address table: tid {tid} is not the owner of {key:?}"
+            );
         }
         for (port, ring) in self.ring.iter().enumerate() {
             let due = self.ring_due.get(port) == Some(&true);
-            need!(ring.is_empty() || due, "port {port}: a turn nobody will take");
+            need!(
+                ring.is_empty() || due,
+                "port {port}: a turn nobody will take"
+            );
         }
         Ok(())
     }
@@ -92,23 +101,22 @@ impl Card {
         );
         let mut at = None;
         for w in &c.txq {
-            need!(at.is_none_or(|e| e == w.start), "tid {tid}: a gap in the send queue");
+            need!(
+                at.is_none_or(|e| e == w.start),
+                "tid {tid}: a gap in the send queue"
+            );
             at = Some(w.end());
         }
-        need!(at.is_none_or(|e| e == c.end), "tid {tid}: the send queue ends early");
+        need!(
+            at.is_none_or(|e| e == c.end),
+            "tid {tid}: the send queue ends early"
+        );
         let held: u64 = c.held.iter().map(|h| u64::from(h.len())).sum();
         need!(
             held == u64::from(c.held_bytes),
             "tid {tid}: {held} bytes held, {} counted",
             c.held_bytes
         );
-        for d in [wire::DdpBuf::B0, wire::DdpBuf::B1] {
-            need!(
-                !c.tcb.buf_valid(d) || c.tcb.buf_offset(d) <= c.tcb.buf_len(d),
-                "tid {tid}: DDP buffer {} past its end",
-                d.index()
-            );
-        }
         let waits = c.state.synchronised() && c.outstanding();
         need!(
             !waits || c.timer(crate::event::Timer::Rexmt).is_some(),

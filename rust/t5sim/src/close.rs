@@ -1,5 +1,7 @@
 //! Closing: FIN both ways, resets, the release of the tid.
 
+use alloc::boxed::Box;
+
 use crate::Nanos;
 use crate::card::Card;
 use crate::conn::{Conn, Payload, TcpState, TxWr};
@@ -39,7 +41,14 @@ impl Card {
         if self.cfg.close_credits && c.flowc {
             let credits = u16::try_from(len.div_ceil(16)).unwrap_or(0);
             let data = Payload::None;
-            let wr = TxWr { start: c.end, len: 0, data, credits, shove: false, compl: false };
+            let wr = TxWr {
+                start: c.end,
+                len: 0,
+                data,
+                credits,
+                shove: false,
+                compl: false,
+            };
             self.queue(now, c, wr);
         }
     }
@@ -74,7 +83,10 @@ impl Card {
         self.flush_held(now, c, off);
         c.push_buf = None;
         c.set_timer(Timer::Push, None);
-        let msg = wire::PeerClose { tid: c.tid, rcv_nxt: c.rcv_nxt };
+        let msg = wire::PeerClose {
+            tid: c.tid,
+            rcv_nxt: c.rcv_nxt,
+        };
         self.cpl(now, c.rxq, wire::PeerClose::LEN, |b| msg.emit(b));
     }
 
@@ -89,7 +101,10 @@ impl Card {
 
     /// The card gives the connection up by itself: an RST for the peer, an abort for the host.
     pub(crate) fn give_up(&mut self, now: Nanos, c: &mut Conn, status: CplStatus) {
-        if matches!(c.state, TcpState::Closed | TcpState::Aborting | TcpState::TimeWait) {
+        if matches!(
+            c.state,
+            TcpState::Closed | TcpState::Aborting | TcpState::TimeWait
+        ) {
             return;
         }
         self.send_rst(now, c);
@@ -102,7 +117,11 @@ impl Card {
         self.silence(c);
         c.state = TcpState::Aborting;
         c.abort_rpl_due = true;
-        let msg = wire::AbortReqRss { tid: c.tid, status, srqidx: 0 };
+        let msg = wire::AbortReqRss {
+            tid: c.tid,
+            status,
+            srqidx: 0,
+        };
         self.cpl(now, c.rxq, wire::AbortReqRss::LEN, |b| msg.emit(b));
     }
 
@@ -149,7 +168,11 @@ impl Card {
                 CplStatus::NONE
             }
         };
-        let msg = wire::AbortRplRss { tid: m.tid, status, srqidx: 0 };
+        let msg = wire::AbortRplRss {
+            tid: m.tid,
+            status,
+            srqidx: 0,
+        };
         self.cpl(now, c.rxq, wire::AbortRplRss::LEN, |b| msg.emit(b));
         self.put(c);
     }
@@ -176,8 +199,10 @@ impl Card {
             return;
         };
         let refused = c.state == TcpState::SynReceived && !c.accepted;
-        let over =
-            matches!(c.state, TcpState::Closed | TcpState::Aborting | TcpState::TimeWait);
+        let over = matches!(
+            c.state,
+            TcpState::Closed | TcpState::Aborting | TcpState::TimeWait
+        );
         if !refused && !over {
             self.host_error("TID_RELEASE of a live connection", tid);
         }
@@ -194,7 +219,7 @@ impl Card {
     }
 
     /// The end of a TCB.
-    pub(crate) fn free(&mut self, mut c: Conn) {
+    pub(crate) fn free(&mut self, mut c: Box<Conn>) {
         if c.state == TcpState::TimeWait {
             self.enter_time_wait(&c);
         }

@@ -25,6 +25,9 @@ pub struct Faults {
     pub set_tcb_rpl_delay: Nanos,
     /// In-order segments that throw a connection out of DDP.
     pub ddp_off_ppm: u32,
+    /// In-order segments that find no DDP buffer and are indicated at once, without
+    /// `indicate_hold`: an indicate can then cross a buffer the host is posting.
+    pub indicate_ppm: u32,
     /// Extra time before anything is sent again after a loss, ns: how long the host must keep
     /// pages that were sent but not acknowledged.
     pub retransmit_delay: Nanos,
@@ -119,7 +122,7 @@ impl Default for Config {
             wr_delay: 1_000,
             seg_min: 1_460,
             seg_max: 16_384,
-            tx_credits: 256,
+            tx_credits: 128,
             close_credits: false,
             credit_delay: 20_000,
             rto: 5_000_000,
@@ -132,7 +135,10 @@ impl Default for Config {
                 88, 256, 512, 576, 808, 1024, 1280, 1488, 1500, 2002, 2048, 4096, 4352, 8192, 9000,
                 9600,
             ],
-            macs: [[0x00, 0x07, 0x43, 0, 0, 0x10], [0x00, 0x07, 0x43, 0, 0, 0x11]],
+            macs: [
+                [0x00, 0x07, 0x43, 0, 0, 0x10],
+                [0x00, 0x07, 0x43, 0, 0, 0x11],
+            ],
             faults: Faults::default(),
         }
     }
@@ -158,7 +164,13 @@ const MAX_PPODS: u32 = 1 << 23;
 
 impl Config {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        let need = |ok: bool, field| if ok { Ok(()) } else { Err(ConfigError { field }) };
+        let need = |ok: bool, field| {
+            if ok {
+                Ok(())
+            } else {
+                Err(ConfigError { field })
+            }
+        };
         need(self.ports == 2, "ports")?;
         need(self.ntids > 0 && self.ntids <= 1 << 20, "ntids")?;
         need(self.natids > 0 && self.natids <= 1 << 11, "natids")?;
@@ -166,7 +178,11 @@ impl Config {
         need(self.ppods <= MAX_PPODS, "ppods")?;
         need(
             self.ddp_start.is_multiple_of(64)
-                && self.ppods.checked_mul(64).and_then(|n| n.checked_add(self.ddp_start)).is_some(),
+                && self
+                    .ppods
+                    .checked_mul(64)
+                    .and_then(|n| n.checked_add(self.ddp_start))
+                    .is_some(),
             "ddp_start",
         )?;
         let ascend = self.page_shifts.windows(2).all(|w| w[0] < w[1]);

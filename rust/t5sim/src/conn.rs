@@ -38,7 +38,10 @@ pub enum TcpState {
 impl TcpState {
     /// Segments of data and acknowledgements have a meaning in this state.
     pub(crate) fn synchronised(self) -> bool {
-        !matches!(self, Self::Closed | Self::SynSent | Self::SynReceived | Self::Aborting)
+        !matches!(
+            self,
+            Self::Closed | Self::SynSent | Self::SynReceived | Self::Aborting
+        )
     }
 
     /// The host may still queue data and receive it.
@@ -262,7 +265,10 @@ impl Conn {
     }
 
     /// Sequence number of a stream offset. It wraps every 4 GiB, as on the wire.
-    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what is meant")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "modulo 2^32 is what is meant"
+    )]
     pub(crate) fn seq_of(&self, off: u64) -> u32 {
         self.iss.wrapping_add(1).wrapping_add(off as u32)
     }
@@ -300,8 +306,15 @@ impl Conn {
 
     /// Bytes of receive window to offer now, in what the window field can express.
     pub(crate) fn window(&self) -> u32 {
-        let room = self.rcv_wnd.saturating_sub(i64::from(self.held_bytes)).max(0);
-        let scale = if self.wscale_on { self.wscale.min(14) } else { 0 };
+        let room = self
+            .rcv_wnd
+            .saturating_sub(i64::from(self.held_bytes))
+            .max(0);
+        let scale = if self.wscale_on {
+            self.wscale.min(14)
+        } else {
+            0
+        };
         let max = 65_535_i64 << scale;
         let room = room.min(max);
         u32::try_from((room >> scale) << scale).unwrap_or(u32::MAX)
@@ -361,7 +374,12 @@ mod tests {
     use super::*;
 
     fn conn() -> Conn {
-        let t = Tuple { local_ip: 1, local_port: 2, peer_ip: 3, peer_port: 4 };
+        let t = Tuple {
+            local_ip: 1,
+            local_port: 2,
+            peer_ip: 3,
+            peer_port: 4,
+        };
         Conn::new(0, 0, 0, t, TcpState::Established)
     }
 

@@ -59,6 +59,15 @@ struct HandBack {
     invalidate: bool,
 }
 
+/// Why a buffer is handed back.
+#[derive(Clone, Copy)]
+enum Why {
+    /// A placement of `len` bytes, the first with sequence number `seq` at `offset`.
+    Placed { seq: u32, len: u32, offset: u32 },
+    /// Something else, with the stream delivered up to `rcv_nxt`.
+    Nothing { rcv_nxt: u32 },
+}
+
 impl Card {
     pub(crate) fn ddp_info(&self, c: &Conn) -> DdpInfo {
         let buf = |b| BufInfo {
@@ -68,7 +77,11 @@ impl Card {
             tag: c.tcb.buf_tag(b),
         };
         let bufs = [buf(DdpBuf::B0), buf(DdpBuf::B1)];
-        DdpInfo { on: self.ddp_on(c), active: c.tcb.active_buf().index(), bufs }
+        DdpInfo {
+            on: self.ddp_on(c),
+            active: c.tcb.active_buf().index(),
+            bufs,
+        }
     }
 
     pub(crate) fn ddp_on(&self, c: &Conn) -> bool {
@@ -112,9 +125,14 @@ impl Card {
             let room = c.tcb.buf_len(buf).saturating_sub(offset);
             if room == 0 {
                 // Armed with nothing to fill.
-                let how =
-                    HandBack { buf, psh: false, full: true, timed_out: false, invalidate: true };
-                self.hand_back(now, c, how, None);
+                let how = HandBack {
+                    buf,
+                    psh: false,
+                    full: true,
+                    timed_out: false,
+                    invalidate: true,
+                };
+                self.hand_back(now, c, how, Why::Nothing { rcv_nxt: chunk.seq });
                 continue;
             }
             let n = chunk.len().min(room);
@@ -139,7 +157,18 @@ impl Card {
             let full = n == room;
             let last = chunk.len() == 0;
             let psh = last && chunk.psh;
-            self.after_placement(now, c, buf, (seq, n, offset), full, psh);
+            self.after_placement(
+                now,
+                c,
+                buf,
+                Why::Placed {
+                    seq,
+                    len: n,
+                    offset,
+                },
+                full,
+                psh,
+            );
         }
     }
 
@@ -149,7 +178,7 @@ impl Card {
         now: Nanos,
         c: &mut Conn,
         buf: DdpBuf,
-        dma: (u32, u32, u32),
+        dma: Why,
         full: bool,
         psh: bool,
     ) {
@@ -157,8 +186,14 @@ impl Card {
         let at_once = flag(c, buf, wire::TF_DDP_PSHF_ENABLE_0) || self.cfg.push_timer == 0;
         if full || c.tcb.buf_flush(buf) || pushes && at_once {
             let invalidate = full || !c.tcb.psh_no_invalidate(buf);
-            let how = HandBack { buf, psh, full, timed_out: false, invalidate };
-            self.hand_back(now, c, how, Some(dma));
+            let how = HandBack {
+                buf,
+                psh,
+                full,
+                timed_out: false,
+                invalidate,
+            };
+            self.hand_back(now, c, how, dma);
         } else if pushes || c.push_buf == Some(buf) {
             c.push_buf = Some(buf);
             let at = now.saturating_add(self.cfg.push_timer);
@@ -173,13 +208,25 @@ impl Card {
             return;
         }
         let invalidate = !c.tcb.psh_no_invalidate(buf);
-        let how = HandBack { buf, psh: true, full: false, timed_out: true, invalidate };
-        self.hand_back(now, c, how, None);
+        let how = HandBack {
+            buf,
+            psh: true,
+            full: false,
+            timed_out: true,
+            invalidate,
+        };
+        self.hand_back(
+            now,
+            c,
+            how,
+            Why::Nothing {
+                rcv_nxt: c.delivered_nxt(),
+            },
+        );
     }
 
-    /// Hands a buffer back to the host: with the placement that ended its turn (sequence number,
-    /// length, offset), or by itself.
-    fn hand_back(&mut self, now: Nanos, c: &mut Conn, how: HandBack, dma: Option<(u32, u32, u32)>) {
+    /// Hands a buffer back to the host, for the reason `why`.
+    fn hand_back(&mut self, now: Nanos, c: &mut Conn, how: HandBack, why: Why) {
         if how.invalidate {
             c.tcb.set_flags(valid_bit(how.buf), 0);
             c.tcb.set_active_buf(how.buf.other());
@@ -198,7 +245,10 @@ impl Card {
         }
         let report = wire::DdpReport {
             // Where the last placement started, or where the buffer stands.
-            offset: dma.map_or(c.tcb.buf_offset(how.buf), |(_, _, at)| at),
+            offset: match why {
+                Why::Placed { offset, .. } => offset,
+                Why::Nothing { .. } => c.tcb.buf_offset(how.buf),
+            },
             dack_mode: 0,
             buf_idx: idx(how.buf),
             urg: false,
@@ -207,12 +257,18 @@ impl Card {
             buf_timed_out: how.timed_out,
             inv: how.invalidate,
         };
-        if let Some((seq, len, _)) = dma {
-            self.rx_data_ddp(now, c, seq, len, report, DdpVld::default());
-        } else {
-            let msg = wire::RxDdpComplete { tid: c.tid, report, rcv_nxt: c.delivered_nxt() };
-            let n = wire::RxDdpComplete::LEN;
-            self.cpl(now, c.rxq, n, |b| msg.emit(b));
+        match why {
+            Why::Placed { seq, len, .. } => {
+                self.rx_data_ddp(now, c, seq, len, report, DdpVld::default());
+            }
+            Why::Nothing { rcv_nxt } => {
+                let msg = wire::RxDdpComplete {
+                    tid: c.tid,
+                    report,
+                    rcv_nxt,
+                };
+                self.cpl(now, c.rxq, wire::RxDdpComplete::LEN, |b| msg.emit(b));
+            }
         }
     }
 
@@ -248,7 +304,12 @@ impl Card {
         host: &mut impl Host,
     ) -> Result<(), PodError> {
         let len = usize::try_from(n).unwrap_or(0);
-        let place = Place { tid: c.tid, tag: c.tcb.buf_tag(buf), offset, len };
+        let place = Place {
+            tid: c.tid,
+            tag: c.tcb.buf_tag(buf),
+            offset,
+            len,
+        };
         let mut out = core::mem::take(&mut self.stretches);
         out.clear();
         let looked_up = self.pods.resolve(&place, &mut out);
@@ -313,7 +374,12 @@ impl Card {
         if c.push_buf == Some(buf) {
             c.push_buf = None;
         }
-        let report = wire::DdpReport { offset, buf_idx: idx(buf), inv: true, ..Default::default() };
+        let report = wire::DdpReport {
+            offset,
+            buf_idx: idx(buf),
+            inv: true,
+            ..Default::default()
+        };
         self.rx_data_ddp(now, c, seq, n, report, bit);
     }
 
@@ -327,10 +393,11 @@ impl Card {
     ) {
         for (buf, was) in [DdpBuf::B0, DdpBuf::B1].into_iter().zip(before) {
             let is = c.tcb.buf_valid(buf);
-            if is && !was {
-                if let Some(p) = c.placed.get_mut(buf.index()) {
-                    *p = 0;
-                }
+            if is
+                && !was
+                && let Some(p) = c.placed.get_mut(buf.index())
+            {
+                *p = 0;
             }
             if was && !is {
                 self.stats.invalidates += 1;
@@ -341,8 +408,21 @@ impl Card {
             }
             if is && c.tcb.buf_flush(buf) && c.placed.get(buf.index()).is_some_and(|&p| p > 0) {
                 let invalidate = !c.tcb.psh_no_invalidate(buf);
-                let how = HandBack { buf, psh: false, full: false, timed_out: false, invalidate };
-                self.hand_back(now, c, how, None);
+                let how = HandBack {
+                    buf,
+                    psh: false,
+                    full: false,
+                    timed_out: false,
+                    invalidate,
+                };
+                self.hand_back(
+                    now,
+                    c,
+                    how,
+                    Why::Nothing {
+                        rcv_nxt: c.delivered_nxt(),
+                    },
+                );
             }
         }
         self.drain_held(now, c, host);
@@ -380,10 +460,18 @@ impl Card {
     /// Applies the write and sends the reply if one is asked for.
     fn write_tcb(&mut self, now: Nanos, c: &mut Conn, m: &SetTcb) {
         let oldval = c.tcb.set_field(&m.update);
-        let Some((queue, cookie)) = m.reply else { return };
+        let Some((queue, cookie)) = m.reply else {
+            return;
+        };
         let word = m.update.word;
         let status = CplStatus::NONE;
-        let msg = wire::SetTcbRpl { tid: c.tid, word, cookie, status, oldval };
+        let msg = wire::SetTcbRpl {
+            tid: c.tid,
+            word,
+            cookie,
+            status,
+            oldval,
+        };
         let late = self.cfg.faults.set_tcb_rpl_delay;
         let n = wire::SetTcbRpl::LEN;
         self.cpl_with(now, queue, n, Vec::new(), 0, late, |b| msg.emit(b));
@@ -410,7 +498,9 @@ impl Card {
             }
         }
         for (tid, before) in touched {
-            let Some(mut c) = self.take(tid) else { continue };
+            let Some(mut c) = self.take(tid) else {
+                continue;
+            };
             self.tcb_changed(now, &mut c, before, host);
             self.put(c);
         }
@@ -429,9 +519,19 @@ impl Card {
             return;
         }
         let tcb = c.live_tcb();
-        let payload: Vec<u8> = tcb.words.iter().rev().flat_map(|w| w.to_be_bytes()).collect();
+        let payload: Vec<u8> = tcb
+            .words
+            .iter()
+            .rev()
+            .flat_map(|w| w.to_be_bytes())
+            .collect();
         let len = u16::try_from(payload.len()).unwrap_or(0);
-        let msg = wire::GetTcbRpl { tid: m.tid, cookie: m.cookie, status: CplStatus::NONE, len };
+        let msg = wire::GetTcbRpl {
+            tid: m.tid,
+            cookie: m.cookie,
+            status: CplStatus::NONE,
+            len,
+        };
         let n = wire::GetTcbRpl::LEN;
         self.cpl_with(now, m.reply.queue, n, payload, 0, 0, |b| msg.emit(b));
     }

@@ -72,8 +72,6 @@ pub(crate) enum Event {
     Timer { tid: u32, born: u64, timer: Timer },
     /// A plain frame reaches a port.
     Frame { port: u8, frame: Vec<u8> },
-    /// The memory of a closed connection's addresses may go.
-    TimeWaitEnd { serial: u64 },
 }
 
 #[derive(Debug)]
@@ -109,7 +107,11 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn push(&mut self, at: Nanos, event: Event) {
         self.serial += 1;
-        self.heap.push(Reverse(Entry { at, serial: self.serial, event }));
+        self.heap.push(Reverse(Entry {
+            at,
+            serial: self.serial,
+            event,
+        }));
     }
 
     /// The time of the next event.

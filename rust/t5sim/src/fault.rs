@@ -20,7 +20,9 @@ impl Card {
     /// no such connection or it is over already.
     pub fn link_reset(&mut self, now: Nanos, tid: u32) -> bool {
         let now = now.max(self.now);
-        let Some(mut c) = self.take(tid) else { return false };
+        let Some(mut c) = self.take(tid) else {
+            return false;
+        };
         let live = !matches!(c.state, TcpState::SynSent) && c.state.synchronised();
         if live {
             self.give_up(now, &mut c, wire::CplStatus::CONN_RESET);
@@ -32,7 +34,9 @@ impl Card {
     /// The next in-order bytes throw the connection out of DDP, as urgent data or a burst of
     /// misordered segments would. False if it is not in DDP.
     pub fn ddp_fall_out(&mut self, tid: u32) -> bool {
-        let Some(mut c) = self.take(tid) else { return false };
+        let Some(mut c) = self.take(tid) else {
+            return false;
+        };
         let on = self.ddp_on(&c);
         c.fall_out |= on;
         self.put(c);
@@ -42,14 +46,20 @@ impl Card {
     /// Spoils the tag of a DDP buffer in the TCB, so that its pods no longer answer to it.
     /// False if there is no such connection or buffer.
     pub fn stale_tag(&mut self, tid: u32, buf: usize) -> bool {
-        let Some(mut c) = self.take(tid) else { return false };
+        let Some(mut c) = self.take(tid) else {
+            return false;
+        };
         let known = buf < 2;
         if known {
             let word = wire::W_RX_DDP_BUF0_TAG + u8::from(buf == 1);
             let old = c.tcb.buf_tag(wire::DdpBuf::from_index(buf));
             // Another pod of the same region: the low bit of the pod index.
             let value = u64::from(old ^ 1 << 6);
-            c.tcb.set_field(&wire::TcbUpdate { word, mask: 0xffff_ffff, value });
+            c.tcb.set_field(&wire::TcbUpdate {
+                word,
+                mask: 0xffff_ffff,
+                value,
+            });
         }
         self.put(c);
         known

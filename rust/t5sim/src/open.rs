@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::Nanos;
 use crate::card::Card;
 use crate::conn::{Conn, SynOpts, TcpState, Tuple};
-use crate::event::{Event, Timer};
+use crate::event::Timer;
 use crate::tcp::{Segment, flags};
 use wire::CplStatus;
 
@@ -67,7 +67,11 @@ impl Card {
         self.timewait.remove(&(port, tuple));
         self.atids.insert(atid, c.tid);
         c.atid = Some(atid);
-        c.rxq = if opt2.rss_queue_valid { opt2.rss_queue } else { rxq };
+        c.rxq = if opt2.rss_queue_valid {
+            opt2.rss_queue
+        } else {
+            rxq
+        };
         c.fw_rxq = c.rxq;
         c.iss = self.pick_iss(opt2.iss_valid, m.iss);
         self.apply_options(&mut c, &opt0, &opt2, None);
@@ -84,9 +88,18 @@ impl Card {
     }
 
     fn pick_iss(&mut self, valid: bool, iss: u32) -> u32 {
-        if valid { iss } else { self.cfg.iss_base.wrapping_add(u32_of(self.rng.next() & 0xffff_ff)) }
+        if valid {
+            iss
+        } else {
+            self.cfg
+                .iss_base
+                .wrapping_add(u32_of(self.rng.next() & 0x00ff_ffff))
+        }
     }
 
+    /// A TCB, or `None` if all tids are in use. Not inlined: the connection is built on the
+    /// stack, and a kernel's is small.
+    #[inline(never)]
     fn new_conn(&mut self, port: u8, tuple: Tuple, state: TcpState) -> Option<Box<Conn>> {
         let tid = self.free_tids.pop_front()?;
         self.serial += 1;
@@ -103,7 +116,12 @@ impl Card {
         opt2: &wire::Opt2,
         offer: Option<SynOpts>,
     ) {
-        let mtu = self.cfg.mtus.get(usize::from(opt0.mss_idx)).copied().unwrap_or(1500);
+        let mtu = self
+            .cfg
+            .mtus
+            .get(usize::from(opt0.mss_idx))
+            .copied()
+            .unwrap_or(1500);
         c.mss_idx = opt0.mss_idx;
         c.wscale = opt0.wnd_scale;
         c.rcv_wnd = i64::from(opt0.rcv_bufsiz) << 10;
@@ -133,7 +151,11 @@ impl Card {
         if opt0.nagle {
             flags |= wire::TF_NAGLE;
         }
-        t.set_field(&wire::TcbUpdate { word: wire::W_T_FLAGS, mask: flags, value: flags });
+        t.set_field(&wire::TcbUpdate {
+            word: wire::W_T_FLAGS,
+            mask: flags,
+            value: flags,
+        });
         t.set_flags(wire::TF_DDP_OFF, wire::TF_DDP_OFF);
     }
 
@@ -141,7 +163,11 @@ impl Card {
     fn agree(&self, c: &mut Conn, offer: SynOpts) {
         c.mss_idx = Conn::fit_mss(&self.cfg, c.mss_idx, offer.mss);
         c.wscale_on = c.opts.wscale.is_some() && offer.wscale.is_some();
-        c.peer_wscale = if c.wscale_on { offer.wscale.unwrap_or(0) } else { 0 };
+        c.peer_wscale = if c.wscale_on {
+            offer.wscale.unwrap_or(0)
+        } else {
+            0
+        };
         c.opts.sack &= offer.sack;
         c.opts.tstamp &= offer.tstamp;
         if !c.wscale_on {
@@ -151,7 +177,11 @@ impl Card {
 
     fn send_syn(&mut self, now: Nanos, c: &mut Conn) {
         let passive = c.state == TcpState::SynReceived;
-        let fl = if passive { flags::SYN | flags::ACK } else { flags::SYN };
+        let fl = if passive {
+            flags::SYN | flags::ACK
+        } else {
+            flags::SYN
+        };
         let mut seg = self.segment_of(c, fl);
         seg.seq = c.iss;
         // The window of a SYN is never scaled.
@@ -193,6 +223,7 @@ impl Card {
             return;
         }
         if !seg.has(flags::SYN) || !ours {
+            // Also a SYN that crosses ours: the chip does not open simultaneously.
             return;
         }
         self.agree(c, seg.opts);
@@ -230,26 +261,42 @@ impl Card {
     }
 
     fn act_open_rpl(&mut self, now: Nanos, rxq: u16, atid: u32, tid: u32, status: CplStatus) {
-        let msg = wire::ActOpenRpl { tid, atid: wire::QidTid::from_bits(atid), status };
+        let msg = wire::ActOpenRpl {
+            tid,
+            atid: wire::QidTid::from_bits(atid),
+            status,
+        };
         self.cpl(now, rxq, wire::ActOpenRpl::LEN, |b| msg.emit(b));
     }
 
     /// CPL_PASS_OPEN_REQ. The reply and the SYNs go to opt1's queue.
     pub(crate) fn pass_open(&mut self, now: Nanos, m: &wire::PassOpenReq) {
         // Without SYN_RSS_ENABLE the chip would use a queue of the port's; the model has queue 0.
-        let rxq = wire::cpl_listen::Opt1::from_bits(m.opt1).syn_rss_queue.unwrap_or(0);
+        let rxq = wire::cpl_listen::Opt1::from_bits(m.opt1)
+            .syn_rss_queue
+            .unwrap_or(0);
         let full = self.listeners.len() >= usize::try_from(self.cfg.nstids).unwrap_or(0);
-        let status = if self.listeners.contains_key(&m.stid) {
-            self.host_error("PASS_OPEN_REQ with an stid in use", m.stid);
-            CplStatus::CONN_EXIST
-        } else if full {
-            CplStatus::TCAM_FULL
-        } else {
-            let l = Listener { ip: m.local_ip, port: m.local_port, rxq };
-            self.listeners.insert(m.stid, l);
-            CplStatus::NONE
+        let taken = self.listeners.contains_key(&m.stid);
+        let status = match (taken, full) {
+            (true, _) => CplStatus::CONN_EXIST,
+            (false, true) => CplStatus::TCAM_FULL,
+            (false, false) => CplStatus::NONE,
         };
-        let msg = wire::PassOpenRpl { stid: m.stid, status };
+        if taken {
+            self.host_error("PASS_OPEN_REQ with an stid in use", m.stid);
+        }
+        if status.is_ok() {
+            let l = Listener {
+                ip: m.local_ip,
+                port: m.local_port,
+                rxq,
+            };
+            self.listeners.insert(m.stid, l);
+        }
+        let msg = wire::PassOpenRpl {
+            stid: m.stid,
+            status,
+        };
         self.cpl(now, rxq, wire::PassOpenRpl::LEN, |b| msg.emit(b));
     }
 
@@ -264,7 +311,10 @@ impl Card {
         if m.no_reply {
             return;
         }
-        let msg = wire::CloseListsrvRpl { stid: m.stid, status };
+        let msg = wire::CloseListsrvRpl {
+            stid: m.stid,
+            status,
+        };
         self.cpl(now, m.queue, wire::CloseListsrvRpl::LEN, |b| msg.emit(b));
     }
 
@@ -316,7 +366,9 @@ impl Card {
             len: u16::try_from(headers.len()).unwrap_or(0),
             eth_hdr_len: ETH,
             ip_hdr_len: u16::from(IP),
-            tcp_hdr_len: u8::try_from(headers.len()).unwrap_or(0).saturating_sub(ETH + IP),
+            tcp_hdr_len: u8::try_from(headers.len())
+                .unwrap_or(0)
+                .saturating_sub(ETH + IP),
             rx_chan: seg.port,
             vlan: 0xfff,
             l2info: wire::L2Info {
@@ -343,7 +395,13 @@ impl Card {
 
     /// The SYN's Ethernet, IPv4 and TCP headers, as they came in.
     fn syn_headers(&self, seg: &Segment) -> Vec<u8> {
-        let mac = |p: u8| self.cfg.macs.get(usize::from(p)).copied().unwrap_or_default();
+        let mac = |p: u8| {
+            self.cfg
+                .macs
+                .get(usize::from(p))
+                .copied()
+                .unwrap_or_default()
+        };
         let mut opts = alloc::vec![2, 4];
         opts.extend_from_slice(&seg.opts.mss.to_be_bytes());
         if let Some(ws) = seg.opts.wscale {
@@ -472,15 +530,31 @@ impl Card {
         self.cpl(now, m.qid, wire::L2tWriteRpl::LEN, |b| msg.emit(b));
     }
 
-    /// Remembers a closed connection's numbers for a while after its tid is gone.
+    /// Remembers a closed connection's numbers after its tid is gone, until many others have
+    /// closed after it or its addresses are used again.
     pub(crate) fn enter_time_wait(&mut self, c: &Conn) {
         self.serial += 1;
-        let tw = TimeWait { serial: self.serial, snd_nxt: c.snd_nxt(), rcv_nxt: c.rcv_nxt };
-        self.timewait.insert((c.port, c.tuple), tw);
-        let at = self.now.saturating_add(self.cfg.rto.saturating_mul(8));
-        self.events.push(at, Event::TimeWaitEnd { serial: tw.serial });
+        let key = (c.port, c.tuple);
+        let tw = TimeWait {
+            serial: self.serial,
+            snd_nxt: c.snd_nxt(),
+            rcv_nxt: c.rcv_nxt,
+        };
+        self.timewait.insert(key, tw);
+        self.timewait_order.push_back((key, tw.serial));
+        if self.timewait_order.len() > TIME_WAITS {
+            let Some((key, serial)) = self.timewait_order.pop_front() else {
+                return;
+            };
+            if self.timewait.get(&key).is_some_and(|t| t.serial == serial) {
+                self.timewait.remove(&key);
+            }
+        }
     }
 }
+
+/// Closed connections remembered.
+const TIME_WAITS: usize = 1024;
 
 /// Ethernet and IPv4 header lengths.
 const ETH: u8 = 14;

@@ -50,7 +50,11 @@ pub(crate) struct Place {
 impl PodMemory {
     pub(crate) fn new(pods: u32, start: u32, shifts: [u8; 4]) -> Self {
         let bytes = usize::try_from(pods).unwrap_or(0) * POD;
-        Self { mem: alloc::vec![0; bytes], start, shifts }
+        Self {
+            mem: alloc::vec![0; bytes],
+            start,
+            shifts,
+        }
     }
 
     /// Writes `data` at adapter address `addr` (bytes). Returns the number of whole pods touched,

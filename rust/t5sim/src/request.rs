@@ -81,9 +81,7 @@ impl Req {
         match op {
             WrOp::Tp => Self::parse_tp(chip, wr),
             WrOp::Ulptx => Self::parse_ulptx(wr),
-            WrOp::Flowc | WrOp::OfldTxData if matches!(q, TxQueue::Ctrl(_)) => {
-                Err(WrError::Queue)
-            }
+            WrOp::Flowc | WrOp::OfldTxData if matches!(q, TxQueue::Ctrl(_)) => Err(WrError::Queue),
             WrOp::Flowc => Self::parse_flowc(wr),
             WrOp::OfldTxData => Self::parse_tx_data(wr),
         }
@@ -105,9 +103,17 @@ impl Req {
             Opcode::RxDataAck => Self::RxDataAck(wire::RxDataAck::parse(wr)?),
             Opcode::SetTcbField => {
                 let m = wire::SetTcbField::parse(wr)?;
-                let update = wire::TcbUpdate { word: m.word, mask: m.mask, value: m.val };
+                let update = wire::TcbUpdate {
+                    word: m.word,
+                    mask: m.mask,
+                    value: m.val,
+                };
                 let reply = (!m.reply.no_reply).then_some((m.reply.queue, m.cookie));
-                Self::SetTcb(SetTcb { tid: m.tid, update, reply })
+                Self::SetTcb(SetTcb {
+                    tid: m.tid,
+                    update,
+                    reply,
+                })
             }
             Opcode::GetTcb => Self::GetTcb(wire::GetTcb::parse(wr)?),
             Opcode::L2tWriteReq => Self::L2tWrite(wire::L2tWriteReq::parse(wr)?),
@@ -122,7 +128,10 @@ impl Req {
             for (dst, pod) in data.chunks_exact_mut(wire::PagePod::LEN).zip(&m.pods) {
                 pod.emit(dst)?;
             }
-            return Ok(Self::MemWrite { addr: u64::from(m.addr), data });
+            return Ok(Self::MemWrite {
+                addr: u64::from(m.addr),
+                data,
+            });
         }
         let (_, inner) = wire::parse_compound(wr)?;
         let mut cmds = Vec::new();
@@ -139,7 +148,12 @@ impl Req {
 
     fn parse_flowc(wr: &[u8]) -> Result<Self, WrError> {
         let (tid, params) = wire::parse_flowc(wr)?;
-        let mut req = FlowcReq { tid, iqid: None, snd_nxt: None, credits: credits(wr) };
+        let mut req = FlowcReq {
+            tid,
+            iqid: None,
+            snd_nxt: None,
+            credits: credits(wr),
+        };
         for (p, v) in params {
             match p {
                 wire::FlowcParam::IqId => {
@@ -162,7 +176,9 @@ impl Req {
                 return Err(field("immdlen", u32::from(m.immdlen)).into());
             }
             let have = body.len();
-            let imm = body.get(..n).ok_or(WireError::Truncated { need: n, have })?;
+            let imm = body
+                .get(..n)
+                .ok_or(WireError::Truncated { need: n, have })?;
             Payload::Immediate(imm.to_vec())
         } else {
             let list = wire::Dsgl::parse(body)?;
@@ -192,15 +208,17 @@ impl Req {
             let mut probe = wire::Tcb::default();
             let both = wire::DdpBuf::B0.flag(wire::TF_DDP_BUF0_VALID)
                 | wire::DdpBuf::B1.flag(wire::TF_DDP_BUF0_VALID);
-            probe.set_flags(both, both);
+            probe.set_flags(both | wire::TF_DDP_OFF, both | wire::TF_DDP_OFF);
             probe.set_field(u);
-            !probe.buf_valid(wire::DdpBuf::B0) || !probe.buf_valid(wire::DdpBuf::B1)
+            // Clearing them together with switching DDP on takes nothing.
+            probe.ddp_off()
+                && (!probe.buf_valid(wire::DdpBuf::B0) || !probe.buf_valid(wire::DdpBuf::B1))
         };
         match self {
             Self::SetTcb(m) => takes(&m.update),
-            Self::Ulptx(cmds) => {
-                cmds.iter().any(|c| matches!(c, UlpCmd::SetTcb(m) if takes(&m.update)))
-            }
+            Self::Ulptx(cmds) => cmds
+                .iter()
+                .any(|c| matches!(c, UlpCmd::SetTcb(m) if takes(&m.update))),
             _ => false,
         }
     }

@@ -32,7 +32,9 @@ impl Chunk {
 
     /// Forgets the first `n` bytes.
     pub(crate) fn advance(&mut self, n: u32) {
-        self.from = self.from.saturating_add(usize::try_from(n).unwrap_or(usize::MAX));
+        self.from = self
+            .from
+            .saturating_add(usize::try_from(n).unwrap_or(usize::MAX));
         self.seq = self.seq.wrapping_add(n);
     }
 }
@@ -67,6 +69,9 @@ impl Card {
         // has switched indicates off.
         c.held_bytes = c.held_bytes.saturating_add(chunk.len());
         c.held.push_back(chunk);
+        if self.rng.chance(self.cfg.faults.indicate_ppm) && Self::indicates(c) {
+            self.flush_held(now, c, false);
+        }
         self.arm_hold(now, c);
     }
 
@@ -162,7 +167,12 @@ impl Card {
             if chunk.len() > limit {
                 let n = usize::try_from(limit).unwrap_or(0);
                 let data = chunk.bytes().get(..n).unwrap_or(&[]).to_vec();
-                let head = Chunk { seq: chunk.seq, data, from: 0, psh: false };
+                let head = Chunk {
+                    seq: chunk.seq,
+                    data,
+                    from: 0,
+                    psh: false,
+                };
                 chunk.advance(limit);
                 c.held.push_front(chunk);
                 chunk = head;
@@ -174,17 +184,15 @@ impl Card {
     }
 
     /// CPL_RX_DATA_ACK: credits for the window, or a nudge to deliver what is held back.
-    pub(crate) fn rx_data_ack(
-        &mut self,
-        now: Nanos,
-        m: &wire::RxDataAck,
-        host: &mut impl Host,
-    ) {
+    pub(crate) fn rx_data_ack(&mut self, now: Nanos, m: &wire::RxDataAck, host: &mut impl Host) {
         let Some(mut c) = self.take(m.tid) else {
             self.stats.stray += 1;
             return;
         };
-        c.rcv_wnd = c.rcv_wnd.saturating_add(i64::from(m.credits)).min(MAX_CREDIT);
+        c.rcv_wnd = c
+            .rcv_wnd
+            .saturating_add(i64::from(m.credits))
+            .min(MAX_CREDIT);
         if m.modulate_rx {
             self.drain_held(now, &mut c, host);
         }

@@ -67,7 +67,12 @@ impl Card {
     /// A segment has reached `seg.port`.
     pub(crate) fn segment(&mut self, now: Nanos, seg: Segment, host: &mut impl Host) {
         let key = (seg.port, seg.tuple);
-        let Some(mut c) = self.by_tuple.get(&key).copied().and_then(|tid| self.take(tid)) else {
+        let Some(mut c) = self
+            .by_tuple
+            .get(&key)
+            .copied()
+            .and_then(|tid| self.take(tid))
+        else {
             self.orphan(now, seg);
             return;
         };
@@ -96,7 +101,10 @@ impl Card {
         } else {
             rst.flags |= flags::ACK;
             let len = u32::try_from(seg.payload.len()).unwrap_or(0);
-            rst.ack = seg.seq.wrapping_add(len).wrapping_add(u32::from(seg.has(flags::SYN)));
+            rst.ack = seg
+                .seq
+                .wrapping_add(len)
+                .wrapping_add(u32::from(seg.has(flags::SYN)));
         }
         self.stats.no_connection += 1;
         self.transmit(now, seg.port, rst);
@@ -152,7 +160,17 @@ impl Card {
             c.rcv_nxt = c.rcv_nxt.wrapping_add(take);
             c.unacked = c.unacked.saturating_add(take);
             let psh = seg.flags & flags::PSH != 0 && !cut;
-            self.received(now, c, crate::rx::Chunk { seq, data, from, psh }, host);
+            self.received(
+                now,
+                c,
+                crate::rx::Chunk {
+                    seq,
+                    data,
+                    from,
+                    psh,
+                },
+                host,
+            );
         } else {
             self.recycle(seg.payload);
         }
@@ -227,7 +245,9 @@ impl Card {
     /// Starts the retransmission timer, backed off by the tries so far.
     pub(crate) fn arm_rexmt(&mut self, now: Nanos, c: &mut Conn) {
         let backoff = self.cfg.rto.saturating_mul(1 << c.tries.min(8));
-        let at = now.saturating_add(backoff).saturating_add(self.cfg.faults.retransmit_delay);
+        let at = now
+            .saturating_add(backoff)
+            .saturating_add(self.cfg.faults.retransmit_delay);
         self.arm(c, Timer::Rexmt, at);
     }
 
@@ -335,7 +355,9 @@ impl Card {
             *due = false;
         }
         while let Some(tid) = self.ring.get_mut(i).and_then(|r| r.pop_front()) {
-            let Some(mut c) = self.take(tid) else { continue };
+            let Some(mut c) = self.take(tid) else {
+                continue;
+            };
             c.in_ring = false;
             let sent = self.send_one(now, &mut c, host);
             if sent {

@@ -163,7 +163,9 @@ impl Card {
             room = 1;
         }
         let probe = core::mem::take(&mut c.probe);
-        let draw = self.rng.range(u64::from(self.cfg.seg_min), u64::from(self.cfg.seg_max));
+        let draw = self
+            .rng
+            .range(u64::from(self.cfg.seg_min), u64::from(self.cfg.seg_max));
         let want = draw.min(data_left);
         let n = want.min(room);
         if n < want && n < u64::from(self.cfg.seg_min) && c.una < c.nxt && !probe {
@@ -182,7 +184,10 @@ impl Card {
         }
         let end = c.nxt + n;
         let mut fl = flags::ACK;
-        if c.txq.iter().any(|w| w.shove && w.end() > c.nxt && w.end() <= end) {
+        if c.txq
+            .iter()
+            .any(|w| w.shove && w.end() > c.nxt && w.end() <= end)
+        {
             fl |= flags::PSH;
         }
         if fin {
@@ -215,7 +220,9 @@ fn read_payload(c: &Conn, at: u64, out: &mut [u8], host: &mut impl Host) -> Resu
             break;
         }
         let mut skip = at.saturating_sub(wr.start);
-        let n = usize::try_from(wr.len.saturating_sub(skip)).unwrap_or(usize::MAX).min(out.len());
+        let n = usize::try_from(wr.len.saturating_sub(skip))
+            .unwrap_or(usize::MAX)
+            .min(out.len());
         let (mut head, tail) = core::mem::take(&mut out).split_at_mut(n);
         out = tail;
         at = at.saturating_add(u64::try_from(n).unwrap_or(0));
@@ -234,7 +241,9 @@ fn read_payload(c: &Conn, at: u64, out: &mut [u8], host: &mut impl Host) -> Resu
                         skip -= len;
                         continue;
                     }
-                    let here = usize::try_from(len - skip).unwrap_or(usize::MAX).min(head.len());
+                    let here = usize::try_from(len - skip)
+                        .unwrap_or(usize::MAX)
+                        .min(head.len());
                     let (now, rest) = core::mem::take(&mut head).split_at_mut(here);
                     host.read(addr.wrapping_add(skip), now)?;
                     head = rest;

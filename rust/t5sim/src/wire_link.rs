@@ -33,7 +33,10 @@ impl Card {
     /// Occupies the transmitter of `port` for `bytes` of payload and gives the time the last bit
     /// arrives at the other end.
     fn occupy(&mut self, now: Nanos, port: u8, bytes: usize) -> Nanos {
-        let took = serialise(&self.cfg, u64::try_from(bytes).unwrap_or(u64::MAX) + FRAMING);
+        let took = serialise(
+            &self.cfg,
+            u64::try_from(bytes).unwrap_or(u64::MAX) + FRAMING,
+        );
         let Some(link) = self.links.get_mut(usize::from(port)) else {
             return now;
         };
@@ -58,7 +61,8 @@ impl Card {
         }
         if self.rng.chance(f.dup_ppm) {
             self.stats.wire_duplicated += 1;
-            self.events.push(arrives, Event::Segment(Box::new(seg.clone())));
+            self.events
+                .push(arrives, Event::Segment(Box::new(seg.clone())));
         }
         let late = if self.rng.chance(f.reorder_ppm) {
             self.stats.wire_reordered += 1;
@@ -66,7 +70,8 @@ impl Card {
         } else {
             0
         };
-        self.events.push(arrives.saturating_add(late), Event::Segment(Box::new(seg)));
+        self.events
+            .push(arrives.saturating_add(late), Event::Segment(Box::new(seg)));
     }
 
     /// An RST for both ends of the connection `seg` belongs to, as a middlebox would forge it.
@@ -90,6 +95,12 @@ impl Card {
         let now = now.max(self.now);
         self.stats.frames += 1;
         let at = self.occupy(now, port, frame.len());
-        self.events.push(at, Event::Frame { port: Self::far_end(port), frame: frame.to_vec() });
+        self.events.push(
+            at,
+            Event::Frame {
+                port: Self::far_end(port),
+                frame: frame.to_vec(),
+            },
+        );
     }
 }

@@ -55,8 +55,11 @@ pub fn emit_dsgl(segs: &[(u64, u32)], out: &mut [u8]) -> Result<usize, WireError
     let (Some((&(addr0, len0), rest)), true) = (segs.split_first(), n <= MAX_NSGE) else {
         return Err(WireError::field("nsge", n as u64));
     };
-    if let Some(pad) = out.get_mut(len..round16(len)) {
-        pad.fill(0);
+    // Lists are multiples of 8: the padding is those 8 bytes or none.
+    if !len.is_multiple_of(16)
+        && let Some(pad) = out.get_mut(len..).and_then(|b| b.first_chunk_mut::<8>())
+    {
+        *pad = [0; 8];
     }
     let out = out.get_mut(..len).ok_or(short)?;
     let (head, tail) = out.split_first_chunk_mut::<16>().ok_or(short)?;

@@ -18,7 +18,10 @@ const THREE: [(FlowcParam, u32); 3] = [
 
 #[test]
 fn flowc_known_bytes() {
-    let m = Flowc { tid: 0x1_2345, params: &THREE };
+    let m = Flowc {
+        tid: 0x1_2345,
+        params: &THREE,
+    };
     let want = hex("0a000003 01234502
                     00000000 00000400
                     04000000 11223344
@@ -30,7 +33,10 @@ fn flowc_known_bytes() {
 #[test]
 fn flowc_pads_an_even_number_of_parameters() {
     let params = [(FlowcParam::Mss, 1460), (FlowcParam::SndBuf, 0x4_0000)];
-    let m = Flowc { tid: 1, params: &params };
+    let m = Flowc {
+        tid: 1,
+        params: &params,
+    };
     let want = hex("0a000002 00000102
                     07000000 000005b4
                     06000000 00040000
@@ -41,8 +47,14 @@ fn flowc_pads_an_even_number_of_parameters() {
 
 #[test]
 fn flowc_lengths() {
-    assert_eq!([1, 2, 6, 7, 8, 9, 16].map(Flowc::len), [16, 32, 64, 64, 80, 80, 144]);
-    let m = Flowc { tid: 0, params: &THREE };
+    assert_eq!(
+        [1, 2, 6, 7, 8, 9, 16].map(Flowc::len),
+        [16, 32, 64, 64, 80, 80, 144]
+    );
+    let m = Flowc {
+        tid: 0,
+        params: &THREE,
+    };
     assert_eq!(m.emit(&mut [0; 32]), Ok(Flowc::len(3)));
 }
 
@@ -78,7 +90,13 @@ fn flowc_mnemonics_have_their_numbers() {
 #[test]
 fn flowc_truncated() {
     for n in [1, 2, 3] {
-        let b = emitted(Flowc::len(n), |b| Flowc { tid: 9, params: &THREE[..n] }.emit(b));
+        let b = emitted(Flowc::len(n), |b| {
+            Flowc {
+                tid: 9,
+                params: &THREE[..n],
+            }
+            .emit(b)
+        });
         cuts(&b, |b| parse_flowc(b).map(drop));
     }
 }
@@ -87,9 +105,34 @@ fn flowc_truncated() {
 fn flowc_refuses_what_does_not_fit() {
     let many = [(FlowcParam::Ch, 0); 17];
     let mut b = [0; 256];
-    assert_eq!(refused(Flowc { tid: 0, params: &many }.emit(&mut b)), "nparams");
-    assert_eq!(refused(Flowc { tid: 1 << 20, params: &THREE }.emit(&mut b)), "flowid");
-    assert!(Flowc { tid: (1 << 20) - 1, params: &many[..16] }.emit(&mut b).is_ok());
+    assert_eq!(
+        refused(
+            Flowc {
+                tid: 0,
+                params: &many
+            }
+            .emit(&mut b)
+        ),
+        "nparams"
+    );
+    assert_eq!(
+        refused(
+            Flowc {
+                tid: 1 << 20,
+                params: &THREE
+            }
+            .emit(&mut b)
+        ),
+        "flowid"
+    );
+    assert!(
+        Flowc {
+            tid: (1 << 20) - 1,
+            params: &many[..16]
+        }
+        .emit(&mut b)
+        .is_ok()
+    );
 }
 
 #[test]
@@ -101,7 +144,13 @@ fn flowc_parse_refuses_a_length_that_disagrees() {
 #[test]
 fn flowc_parse_refuses_another_request() {
     let b = hex("0b000000 00000001 00000000 00000000");
-    assert_eq!(parse_flowc(&b).err(), Some(WireError::Opcode { want: 0x0a, have: 0x0b }));
+    assert_eq!(
+        parse_flowc(&b).err(),
+        Some(WireError::Opcode {
+            want: 0x0a,
+            have: 0x0b
+        })
+    );
 }
 
 #[test]
@@ -119,7 +168,12 @@ fn flowc_round_trips() {
             .collect();
         let tid = r.bits(20);
         let mut b = vec![0xa5; Flowc::len(params.len())];
-        Flowc { tid, params: &params }.emit(&mut b).expect("fits");
+        Flowc {
+            tid,
+            params: &params,
+        }
+        .emit(&mut b)
+        .expect("fits");
         assert_eq!(parsed(&b), (tid, params), "round {round}");
     }
 }
@@ -162,17 +216,56 @@ fn tx_data_with_a_scatter_list_known_bytes() {
 
 #[test]
 fn tx_data_flags_are_one_bit_each() {
-    let none = OfldTxData { len: 16, ..OfldTxData::default() };
+    let none = OfldTxData {
+        len: 16,
+        ..OfldTxData::default()
+    };
     let word = |m: OfldTxData, at: usize| {
         let b = emitted(16, |b| m.emit(b));
         u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
     };
     assert_eq!(word(none, 0), 0x0b00_0000);
     assert_eq!(word(none, 12), 0);
-    assert_eq!(word(OfldTxData { compl: true, ..none }, 0), 0x0b00_0000 | 1 << 21);
-    assert_eq!(word(OfldTxData { shove: true, ..none }, 12), 1 << 14);
-    assert_eq!(word(OfldTxData { align: true, ..none }, 12), 1 << 30);
-    assert_eq!(word(OfldTxData { ulp_mode: 7, ..none }, 12), 7 << 10);
+    assert_eq!(
+        word(
+            OfldTxData {
+                compl: true,
+                ..none
+            },
+            0
+        ),
+        0x0b00_0000 | 1 << 21
+    );
+    assert_eq!(
+        word(
+            OfldTxData {
+                shove: true,
+                ..none
+            },
+            12
+        ),
+        1 << 14
+    );
+    assert_eq!(
+        word(
+            OfldTxData {
+                align: true,
+                ..none
+            },
+            12
+        ),
+        1 << 30
+    );
+    assert_eq!(
+        word(
+            OfldTxData {
+                ulp_mode: 7,
+                ..none
+            },
+            12
+        ),
+        7 << 10
+    );
 }
 
 #[test]
@@ -186,12 +279,41 @@ fn tx_data_truncated() {
 fn tx_data_emit_refuses_what_does_not_fit() {
     let mut b = [0; 64];
     for len in [0, 8, 17, 31, 4096] {
-        assert_eq!(refused(OfldTxData { len, immdlen: 0, ..tx() }.emit(&mut b)), "len", "{len}");
+        assert_eq!(
+            refused(
+                OfldTxData {
+                    len,
+                    immdlen: 0,
+                    ..tx()
+                }
+                .emit(&mut b)
+            ),
+            "len",
+            "{len}"
+        );
     }
     // 16 bytes hold the header but not its 5 bytes of payload.
     assert_eq!(refused(OfldTxData { len: 16, ..tx() }.emit(&mut b)), "len");
-    assert_eq!(refused(OfldTxData { tid: 1 << 20, ..tx() }.emit(&mut b)), "flowid");
-    assert_eq!(refused(OfldTxData { ulp_mode: 8, ..tx() }.emit(&mut b)), "ulp_mode");
+    assert_eq!(
+        refused(
+            OfldTxData {
+                tid: 1 << 20,
+                ..tx()
+            }
+            .emit(&mut b)
+        ),
+        "flowid"
+    );
+    assert_eq!(
+        refused(
+            OfldTxData {
+                ulp_mode: 8,
+                ..tx()
+            }
+            .emit(&mut b)
+        ),
+        "ulp_mode"
+    );
     assert_eq!(b, [0; 64], "a refused request leaves the buffer alone");
 }
 
@@ -206,7 +328,13 @@ fn tx_data_parse_refuses_lengths_that_disagree() {
 #[test]
 fn tx_data_parse_refuses_another_request() {
     let b = hex("0a000000 00000001 00000000 00000000");
-    assert_eq!(OfldTxData::parse(&b), Err(WireError::Opcode { want: 0x0b, have: 0x0a }));
+    assert_eq!(
+        OfldTxData::parse(&b),
+        Err(WireError::Opcode {
+            want: 0x0b,
+            have: 0x0a
+        })
+    );
 }
 
 #[test]
@@ -238,8 +366,13 @@ fn tx_data_round_trips() {
     }
 }
 
-const ACK: Fw4Ack =
-    Fw4Ack { tid: 0xab_cdef, credits: 0x21, seq_vld: true, snd_nxt: 0x0102_0304, snd_una: 0x0a0b_0c0d };
+const ACK: Fw4Ack = Fw4Ack {
+    tid: 0xab_cdef,
+    credits: 0x21,
+    seq_vld: true,
+    snd_nxt: 0x0102_0304,
+    snd_una: 0x0a0b_0c0d,
+};
 
 #[test]
 fn fw4_ack_known_bytes() {
@@ -253,15 +386,33 @@ fn fw4_ack_known_bytes() {
 fn fw4_ack_only_seqval_makes_the_numbers_count() {
     // CH and FLOWC are flags of their own.
     let b = hex("c3000001 05000006 00000000 00000000 00000000 00000000");
-    assert_eq!(Fw4Ack::parse(&b).map(|m| (m.credits, m.seq_vld)), Ok((5, false)));
+    assert_eq!(
+        Fw4Ack::parse(&b).map(|m| (m.credits, m.seq_vld)),
+        Ok((5, false))
+    );
 }
 
 #[test]
 fn fw4_ack_refuses_a_wide_tid_and_another_message() {
-    assert_eq!(refused(Fw4Ack { tid: 1 << 24, ..ACK }.emit(&mut [0; 24])), "tid");
+    assert_eq!(
+        refused(
+            Fw4Ack {
+                tid: 1 << 24,
+                ..ACK
+            }
+            .emit(&mut [0; 24])
+        ),
+        "tid"
+    );
     let mut b = emitted(Fw4Ack::LEN, |b| ACK.emit(b));
     b[0] = 0xc0;
-    assert_eq!(Fw4Ack::parse(&b), Err(WireError::Opcode { want: 0xc3, have: 0xc0 }));
+    assert_eq!(
+        Fw4Ack::parse(&b),
+        Err(WireError::Opcode {
+            want: 0xc3,
+            have: 0xc0
+        })
+    );
 }
 
 #[test]

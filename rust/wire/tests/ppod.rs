@@ -33,7 +33,10 @@ fn known_bytes() {
 
 #[test]
 fn an_empty_pod_is_all_zero() {
-    assert_eq!(emitted(PagePod::LEN, |b| PagePod::default().emit(b)), vec![0; 64]);
+    assert_eq!(
+        emitted(PagePod::LEN, |b| PagePod::default().emit(b)),
+        vec![0; 64]
+    );
     assert_eq!(PagePod::parse(&[0; 64]), Ok(PagePod::default()));
 }
 
@@ -45,9 +48,25 @@ fn truncated_at_every_length() {
 #[test]
 fn a_wide_tid_is_refused() {
     let mut b = [0xa5; 64];
-    assert_eq!(refused(PagePod { tid: 1 << 24, ..pod() }.emit(&mut b)), "tid");
+    assert_eq!(
+        refused(
+            PagePod {
+                tid: 1 << 24,
+                ..pod()
+            }
+            .emit(&mut b)
+        ),
+        "tid"
+    );
     assert_eq!(b, [0xa5; 64]);
-    assert_eq!(PagePod { tid: (1 << 24) - 1, ..pod() }.emit(&mut b), Ok(()));
+    assert_eq!(
+        PagePod {
+            tid: (1 << 24) - 1,
+            ..pod()
+        }
+        .emit(&mut b),
+        Ok(())
+    );
     assert_eq!(&b[..4], &[1, 0xff, 0xff, 0xff]);
 }
 
@@ -92,7 +111,11 @@ fn round_trips() {
         // Every bit behind the reserved word is an address's.
         let mut damaged = b;
         r.damage(&mut damaged[24..]);
-        assert_eq!(PagePod::parse(&damaged) == Ok(p), damaged == b, "round {round}");
+        assert_eq!(
+            PagePod::parse(&damaged) == Ok(p),
+            damaged == b,
+            "round {round}"
+        );
     }
 }
 
@@ -156,6 +179,12 @@ fn tags_round_trip() {
 
 #[test]
 fn short_room_says_how_much_is_needed() {
-    assert_eq!(pod().emit(&mut [0; 63]), Err(WireError::Truncated { need: 64, have: 63 }));
-    assert_eq!(PagePod::parse(&[0; 63]), Err(WireError::Truncated { need: 64, have: 63 }));
+    assert_eq!(
+        pod().emit(&mut [0; 63]),
+        Err(WireError::Truncated { need: 64, have: 63 })
+    );
+    assert_eq!(
+        PagePod::parse(&[0; 63]),
+        Err(WireError::Truncated { need: 64, have: 63 })
+    );
 }

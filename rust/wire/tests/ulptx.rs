@@ -40,7 +40,10 @@ fn random_segs(r: &mut Rng, n: usize) -> Vec<(u64, u32)> {
 #[test]
 fn dsgl_one_segment() {
     let want = hex("82000001 00001000 00000001 23456000");
-    assert_eq!(emitted(16, |b| emit_dsgl(&[(0x1_2345_6000, 4096)], b)), want);
+    assert_eq!(
+        emitted(16, |b| emit_dsgl(&[(0x1_2345_6000, 4096)], b)),
+        want
+    );
 }
 
 #[test]
@@ -111,7 +114,10 @@ fn dsgl_needs_its_room() {
         let segs = random_segs(&mut r, n);
         for have in 0..dsgl_len(n) {
             let mut b = vec![0xa5; have];
-            let want = WireError::Truncated { need: dsgl_len(n), have };
+            let want = WireError::Truncated {
+                need: dsgl_len(n),
+                have,
+            };
             assert_eq!(emit_dsgl(&segs, &mut b), Err(want));
             assert!(b.iter().all(|x| *x == 0xa5), "refused, yet written");
         }
@@ -122,7 +128,9 @@ fn dsgl_needs_its_room() {
 fn dsgl_truncated_at_every_length() {
     let mut r = Rng::new(0xc07);
     for n in 1..=MAX_SGL_SEGS {
-        cuts(&reference(&random_segs(&mut r, n)), |b| Dsgl::parse(b).map(|l| l.count()));
+        cuts(&reference(&random_segs(&mut r, n)), |b| {
+            Dsgl::parse(b).map(|l| l.count())
+        });
     }
 }
 
@@ -138,9 +146,18 @@ fn dsgl_refuses_an_empty_and_an_endless_list() {
 
 #[test]
 fn dsgl_parse_refuses_what_is_no_list() {
-    assert_eq!(refused(Dsgl::parse(&hex("82000000 00000000 00000000 00000000"))), "nsge");
+    assert_eq!(
+        refused(Dsgl::parse(&hex("82000000 00000000 00000000 00000000"))),
+        "nsge"
+    );
     let imm = hex("81000001 00000000 00000000 00000000");
-    assert_eq!(Dsgl::parse(&imm).err(), Some(WireError::Opcode { want: 0x82, have: 0x81 }));
+    assert_eq!(
+        Dsgl::parse(&imm).err(),
+        Some(WireError::Opcode {
+            want: 0x82,
+            have: 0x81
+        })
+    );
 }
 
 #[test]
@@ -179,12 +196,20 @@ fn random_write(r: &mut Rng, count: usize) -> UlpTxMemWrite {
     for p in &mut pods[..count] {
         *p = random_pod(r);
     }
-    UlpTxMemWrite { addr: r.u32() & !31, pods, count }
+    UlpTxMemWrite {
+        addr: r.u32() & !31,
+        pods,
+        count,
+    }
 }
 
 #[test]
 fn mem_write_of_one_pod_known_bytes() {
-    let mut m = UlpTxMemWrite { addr: 0x0123_4560, pods: Default::default(), count: 1 };
+    let mut m = UlpTxMemWrite {
+        addr: 0x0123_4560,
+        pods: Default::default(),
+        count: 1,
+    };
     m.pods[0] = PagePod {
         valid: true,
         tid: 0x42,
@@ -221,12 +246,20 @@ fn mem_write_of_every_count_holds_the_pods_in_order() {
         let b = emitted(len, |b| m.emit(Chip::T5, b));
         let n = count as u8;
         assert_eq!(b[4..8], [0, 0, 0, (len / 16) as u8]);
-        assert_eq!(b[20..24], [0, 0, 0, (len / 16 - 1) as u8], "command in 16 bytes");
+        assert_eq!(
+            b[20..24],
+            [0, 0, 0, (len / 16 - 1) as u8],
+            "command in 16 bytes"
+        );
         assert_eq!(b[24..28], [0, 0, 0, 2 * n], "data in 32 bytes");
         assert_eq!(b[28..32], (m.addr / 32).to_be_bytes());
         assert_eq!(b[36..40], (u32::from(n) * 64).to_be_bytes());
         for (i, p) in m.pods[..count].iter().enumerate() {
-            assert_eq!(PagePod::parse(&b[40 + 64 * i..]), Ok(*p), "pod {i} of {count}");
+            assert_eq!(
+                PagePod::parse(&b[40 + 64 * i..]),
+                Ok(*p),
+                "pod {i} of {count}"
+            );
         }
         assert_eq!(b[40 + 64 * count..], [0; 8]);
         assert_eq!(UlpTxMemWrite::parse(&b), Ok(m));
@@ -252,7 +285,10 @@ fn mem_write_truncated_at_every_length() {
     let mut r = Rng::new(0x3e33);
     for count in 1..=MAX_IMM_PPODS {
         let m = random_write(&mut r, count);
-        cuts(&emitted(UlpTxMemWrite::len(count), |b| m.emit(Chip::T5, b)), UlpTxMemWrite::parse);
+        cuts(
+            &emitted(UlpTxMemWrite::len(count), |b| m.emit(Chip::T5, b)),
+            UlpTxMemWrite::parse,
+        );
     }
 }
 
@@ -261,19 +297,32 @@ fn mem_write_emit_refuses_what_cannot_be() {
     let m = random_write(&mut Rng::new(1), 2);
     let mut b = [0; 512];
     for count in [0, 5, usize::MAX] {
-        assert_eq!(refused(UlpTxMemWrite { count, ..m }.emit(Chip::T5, &mut b)), "ppods");
+        assert_eq!(
+            refused(UlpTxMemWrite { count, ..m }.emit(Chip::T5, &mut b)),
+            "ppods"
+        );
     }
-    assert_eq!(refused(UlpTxMemWrite { addr: 16, ..m }.emit(Chip::T5, &mut b)), "addr");
+    assert_eq!(
+        refused(UlpTxMemWrite { addr: 16, ..m }.emit(Chip::T5, &mut b)),
+        "addr"
+    );
     let mut wide = m;
     wide.pods[1].tid = 1 << 24;
     assert_eq!(refused(wide.emit(Chip::T5, &mut b)), "tid");
     // What is not sent is not looked at.
-    assert!(UlpTxMemWrite { count: 1, ..wide }.emit(Chip::T5, &mut b).is_ok());
+    assert!(
+        UlpTxMemWrite { count: 1, ..wide }
+            .emit(Chip::T5, &mut b)
+            .is_ok()
+    );
 }
 
 #[test]
 fn mem_write_reaches_the_top_of_the_address_space() {
-    let m = UlpTxMemWrite { addr: 0xffff_ffe0, ..random_write(&mut Rng::new(2), 1) };
+    let m = UlpTxMemWrite {
+        addr: 0xffff_ffe0,
+        ..random_write(&mut Rng::new(2), 1)
+    };
     let mut b = emitted(112, |b| m.emit(Chip::T4, b));
     assert_eq!(b[28..32], [0x07, 0xff, 0xff, 0xff]);
     // The lock bit is no part of the address.
@@ -297,13 +346,22 @@ fn mem_write_parse_refuses_lengths_that_disagree() {
     assert_eq!(refused(with(36, 0xffff_ffff)), "dlen");
     assert_eq!(refused(with(32, 0x8200_0000)), "sc");
     assert_eq!(refused(with(16, 0x0300_0000)), "cmd");
-    assert_eq!(with(16, 0x0280_0000), Err(WireError::Opcode { want: 3, have: 2 }));
-    assert_eq!(with(0, 0x0500_0000), Err(WireError::Opcode { want: 4, have: 5 }));
+    assert_eq!(
+        with(16, 0x0280_0000),
+        Err(WireError::Opcode { want: 3, have: 2 })
+    );
+    assert_eq!(
+        with(0, 0x0500_0000),
+        Err(WireError::Opcode { want: 4, have: 5 })
+    );
     // Data of 4 pods in a request that has room for 2.
     let mut b = good.clone();
     b[27] = 8;
     b[36..40].copy_from_slice(&256u32.to_be_bytes());
-    assert!(matches!(UlpTxMemWrite::parse(&b), Err(WireError::Truncated { need: 256, .. })));
+    assert!(matches!(
+        UlpTxMemWrite::parse(&b),
+        Err(WireError::Truncated { need: 256, .. })
+    ));
 }
 
 #[test]
@@ -331,11 +389,18 @@ fn inner(b: &[u8]) -> Vec<Result<Inner, WireError>> {
 
 /// Every message in it, all of them good.
 fn good(b: &[u8]) -> Vec<Inner> {
-    inner(b).into_iter().map(|m| m.expect("a good message")).collect()
+    inner(b)
+        .into_iter()
+        .map(|m| m.expect("a good message"))
+        .collect()
 }
 
 fn modulate(tid: u32) -> Inner {
-    Inner::RxDataAck(RxDataAck { tid, modulate_rx: true, ..RxDataAck::default() })
+    Inner::RxDataAck(RxDataAck {
+        tid,
+        modulate_rx: true,
+        ..RxDataAck::default()
+    })
 }
 
 fn enable(b: &mut [u8]) -> Result<(), WireError> {
@@ -361,7 +426,11 @@ fn compound_known_bytes() {
     assert_eq!(b[96..], [0xa5; 16]);
     let (atomic, _) = parse_compound(&b).expect("a FW_ULPTX_WR");
     assert!(atomic);
-    let on = Inner::SetTcb { tid: 7, update: ddp_on(), reply: None };
+    let on = Inner::SetTcb {
+        tid: 7,
+        update: ddp_on(),
+        reply: None,
+    };
     assert_eq!(good(&b), [on, modulate(7)]);
 }
 
@@ -369,7 +438,8 @@ fn compound_known_bytes() {
 fn compound_with_a_reply_known_bytes() {
     let mut b = [0xa5; Compound::len(1, 0)];
     let mut c = Compound::begin(&mut b, false, 0xf_ffff).expect("room");
-    c.set_tcb(&invalidate(DdpBuf::B1), Some((0x3ff, 3))).expect("room");
+    c.set_tcb(&invalidate(DdpBuf::B1), Some((0x3ff, 3)))
+        .expect("room");
     c.finish().expect("full");
     let want = hex("04000000 00000004 00000000 00000000
                     04000000 00000003 81000000 00000018
@@ -378,7 +448,14 @@ fn compound_with_a_reply_known_bytes() {
     assert_eq!(b.to_vec(), want);
     assert!(!parse_compound(&b).expect("a FW_ULPTX_WR").0);
     let update = invalidate(DdpBuf::B1);
-    assert_eq!(good(&b), [Inner::SetTcb { tid: 0xf_ffff, update, reply: Some((0x3ff, 3)) }]);
+    assert_eq!(
+        good(&b),
+        [Inner::SetTcb {
+            tid: 0xf_ffff,
+            update,
+            reply: Some((0x3ff, 3))
+        }]
+    );
 }
 
 #[test]
@@ -430,7 +507,10 @@ fn compound_arms_a_buffer_of_a_tcb() {
         assert_eq!(acks, 1);
         assert!(tcb.buf_valid(buf) && tcb.active_buf() == buf);
         assert_eq!(tcb.buf_tag(buf), 0x4000_1240);
-        assert_eq!((tcb.buf_offset(buf), tcb.buf_len(buf)), (0x80_0001, 0xff_f000));
+        assert_eq!(
+            (tcb.buf_offset(buf), tcb.buf_len(buf)),
+            (0x80_0001, 0xff_f000)
+        );
     }
 }
 
@@ -443,7 +523,10 @@ fn compound_that_is_full_refuses_more_and_keeps_what_it_has() {
     assert_eq!(full, Err(WireError::Truncated { need: 48, have: 32 }));
     // The smaller one still fits.
     c.rx_modulate().expect("room");
-    assert_eq!(c.rx_modulate(), Err(WireError::Truncated { need: 32, have: 0 }));
+    assert_eq!(
+        c.rx_modulate(),
+        Err(WireError::Truncated { need: 32, have: 0 })
+    );
     c.finish().expect("full");
     assert_eq!(b.to_vec(), hex(ENABLE));
 }
@@ -453,7 +536,13 @@ fn compound_that_is_not_full_does_not_finish() {
     let mut b = [0; Compound::len(2, 1)];
     let mut c = Compound::begin(&mut b, true, 7).expect("room");
     c.set_tcb(&ddp_on(), None).expect("room");
-    assert_eq!(c.finish(), Err(WireError::Field { name: "unfilled", value: 80 }));
+    assert_eq!(
+        c.finish(),
+        Err(WireError::Field {
+            name: "unfilled",
+            value: 80
+        })
+    );
 }
 
 #[test]
@@ -462,7 +551,11 @@ fn compound_refuses_wide_fields_and_adds_nothing_then() {
     let mut c = Compound::begin(&mut b, true, 7).expect("room");
     assert_eq!(refused(c.set_tcb(&ddp_on(), Some((0x400, 1)))), "queue");
     assert_eq!(refused(c.set_tcb(&ddp_on(), Some((1, 8)))), "cookie");
-    let beyond = TcbUpdate { word: 32, mask: 0, value: 0 };
+    let beyond = TcbUpdate {
+        word: 32,
+        mask: 0,
+        value: 0,
+    };
     assert_eq!(refused(c.set_tcb(&beyond, None)), "word");
     c.set_tcb(&ddp_on(), None).expect("room");
     c.rx_modulate().expect("room");
@@ -527,17 +620,59 @@ fn compound_parse_ends_at_a_message_that_makes_no_sense() {
         r[0].expect_err("an error")
     };
     // The first packet: its command, its length, its immediate data, its CPL.
-    assert_eq!(only(with(16, 0x0300_0000)), WireError::Opcode { want: 4, have: 3 });
-    assert_eq!(only(with(20, 0)), WireError::Field { name: "len16", value: 0 });
-    assert_eq!(only(with(20, 0x1000_0000)), WireError::Field { name: "len16", value: 1 << 28 });
-    assert_eq!(only(with(20, 6)), WireError::Truncated { need: 96, have: 80 });
-    assert_eq!(only(with(24, 0x8000_0000)), WireError::Field { name: "sc", value: 0x8000_0000 });
-    assert_eq!(only(with(28, 33)), WireError::Truncated { need: 33, have: 32 });
-    assert_eq!(only(with(28, 32)), WireError::Field { name: "immdlen", value: 32 });
-    assert_eq!(only(with(28, 8)), WireError::Truncated { need: 24, have: 8 });
+    assert_eq!(
+        only(with(16, 0x0300_0000)),
+        WireError::Opcode { want: 4, have: 3 }
+    );
+    assert_eq!(
+        only(with(20, 0)),
+        WireError::Field {
+            name: "len16",
+            value: 0
+        }
+    );
+    assert_eq!(
+        only(with(20, 0x1000_0000)),
+        WireError::Field {
+            name: "len16",
+            value: 1 << 28
+        }
+    );
+    assert_eq!(
+        only(with(20, 6)),
+        WireError::Truncated { need: 96, have: 80 }
+    );
+    assert_eq!(
+        only(with(24, 0x8000_0000)),
+        WireError::Field {
+            name: "sc",
+            value: 0x8000_0000
+        }
+    );
+    assert_eq!(
+        only(with(28, 33)),
+        WireError::Truncated { need: 33, have: 32 }
+    );
+    assert_eq!(
+        only(with(28, 32)),
+        WireError::Field {
+            name: "immdlen",
+            value: 32
+        }
+    );
+    assert_eq!(
+        only(with(28, 8)),
+        WireError::Truncated { need: 24, have: 8 }
+    );
     assert_eq!(only(with(28, 0)), WireError::Truncated { need: 1, have: 0 });
-    assert_eq!(only(with(32, 0x0600_0007)), WireError::Opcode { want: 5, have: 6 });
-    assert!(matches!(only(with(32, 0xff00_0007)), WireError::Field { name: "opcode", .. }));
+    assert_eq!(
+        only(with(32, 0x0600_0007)),
+        WireError::Opcode { want: 5, have: 6 }
+    );
+    assert!(matches!(
+        only(with(32, 0xff00_0007)),
+        WireError::Field { name: "opcode", .. }
+    ));
     // The second: the first is still delivered.
     let r = with(64, 0);
     assert_eq!(r.len(), 2);
@@ -555,12 +690,19 @@ fn compound_round_trips() {
                 0 => modulate(tid),
                 which => Inner::SetTcb {
                     tid,
-                    update: TcbUpdate { word: r.u8() & 31, mask: r.u64(), value: r.u64() },
+                    update: TcbUpdate {
+                        word: r.u8() & 31,
+                        mask: r.u64(),
+                        value: r.u64(),
+                    },
                     reply: (which == 1).then(|| (r.bits(10) as u16, r.u8() & 7)),
                 },
             })
             .collect();
-        let acks = want.iter().filter(|m| matches!(m, Inner::RxDataAck(_))).count();
+        let acks = want
+            .iter()
+            .filter(|m| matches!(m, Inner::RxDataAck(_)))
+            .count();
         let mut b = vec![0xa5; Compound::len(want.len() - acks, acks)];
         let mut c = Compound::begin(&mut b, atomic, tid).expect("room");
         for m in &want {

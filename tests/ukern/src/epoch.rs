@@ -203,6 +203,14 @@ extern "C" fn epoch_drain_callbacks(epoch: usize) {
     }
 }
 
+/// Panics when a callback into code that is about to go has not run yet.
+pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
+    let hit = STATE.with(|s| s.epochs.values().flat_map(|e| &e.calls).any(|c| (addr..addr + len).contains(&c.1)));
+    if hit {
+        kpanic!("{what} with an epoch callback of its own pending");
+    }
+}
+
 /// Number of callbacks not yet run.
 #[must_use]
 pub fn pending_calls() -> usize {

@@ -11,6 +11,12 @@ use std::ops::{Deref, DerefMut};
 #[repr(transparent)]
 pub struct Kp<T>(*mut T);
 
+impl<T> std::fmt::Debug for Kp<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:p}", self.0)
+    }
+}
+
 impl<T> Clone for Kp<T> {
     fn clone(&self) -> Self {
         *self

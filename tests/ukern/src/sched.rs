@@ -120,6 +120,7 @@ pub(crate) struct Thread {
     main: Option<Box<dyn FnOnce()>>,
     panic: Option<Box<dyn Any + Send>>,
     sig_pending: bool,
+    entry: usize,
     /// Locks held, for the checks in [`crate::locks`].
     pub(crate) held: Vec<locks::Held>,
     /// Sections of epochs this thread is in: (epoch, tracker or 0, number).
@@ -201,6 +202,7 @@ fn blank_thread(tid: Tid, name: &str) -> Box<Thread> {
         main: None,
         panic: None,
         sig_pending: false,
+        entry: 0,
         held: Vec::new(),
         epochs: Vec::new(),
     });
@@ -360,6 +362,8 @@ pub struct Spawn {
     pub ucred: *mut sys::ucred,
     /// `td_vnet`.
     pub vnet: *mut sys::vnet,
+    /// Address of the C function it runs, 0 for Rust.
+    pub entry: usize,
 }
 
 impl Spawn {
@@ -371,6 +375,7 @@ impl Spawn {
             proc_: std::ptr::null_mut(),
             ucred: std::ptr::null_mut(),
             vnet: std::ptr::null_mut(),
+            entry: 0,
         }
     }
 }
@@ -397,6 +402,7 @@ pub fn spawn(how: Spawn, main: impl FnOnce() + 'static) -> Tid {
         t.td.td_realucred = how.ucred;
     }
     t.td.td_vnet = how.vnet;
+    t.entry = how.entry;
     t.main = Some(Box::new(main));
     let stack = stack.unwrap_or_else(Stack::new);
     t.sp = stack.prepare(thread_main, &raw mut *t as usize);
@@ -809,6 +815,19 @@ pub fn sleep_for(d: Sbt, wmesg: &'static str) -> Wake {
     // The sleeper's own record is a channel nobody wakes.
     let chan = cur().addr() + 1;
     sleep_on(chan, SleepOpts { wmesg, timeout: Some(d), ..SleepOpts::default() })
+}
+
+/// Panics when a thread started in code that is about to go still lives.
+pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
+    let hit = SCHED.with(|s| {
+        s.threads
+            .values()
+            .find(|t| t.state != State::Dead && (addr..addr + len).contains(&t.entry))
+            .map(|t| t.name.clone())
+    });
+    if let Some(name) = hit {
+        crate::kpanic!("{what} while its thread \"{name}\" still runs");
+    }
 }
 
 /// Number of live threads besides the driver.

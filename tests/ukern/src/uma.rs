@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 
 use crate::fxhash::FxSet;
 use crate::global::Global;
-use crate::kp::{Kp, bytes, bytes_mut};
+use crate::kp::{bytes, bytes_mut};
 use crate::lowmem::PAGE;
 use crate::names::intern_c;
 use crate::{fault, kpanic, phys, sched, sys};

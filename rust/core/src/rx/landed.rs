@@ -87,6 +87,10 @@ impl<O: Os> Rx<O> {
         let off = a.off;
         let slot = a.slot;
         let Some(pages) = sh.sets.pages(slot) else {
+            debug_assert!(false, "a landed buffer's pages are held");
+            if let Some(Buf::Landed(a, ..)) = self.bufs.get_mut(i).map(Buf::take) {
+                self.conclude(sh, os, i, a, 0, Fate::Cancel);
+            }
             return true;
         };
         // A cancelled job with no byte placed leaves so_rcv alone.

@@ -82,6 +82,8 @@ pub struct TestOs {
     pub discarded: u64,
     /// Bytes moved within pages by [`Os::pages_move`].
     pub moved: u64,
+    /// Bytes put back by [`Os::rcv_append_pages`].
+    pub returned: u64,
 
     /// so_snd, acknowledged bytes dropped.
     pub snd: VecDeque<SndSeg>,
@@ -172,6 +174,7 @@ impl TestOs {
             autosized: 0,
             discarded: 0,
             moved: 0,
+            returned: 0,
             snd: VecDeque::new(),
             snd_sent: 0,
             snd_hiwat: 64 << 10,
@@ -413,6 +416,7 @@ impl Os for TestOs {
             return Err(NoMbuf);
         }
         self.rcv.extend(pages.read(off, len));
+        self.returned += u64::from(len);
         Ok(())
     }
     fn pages_move(&mut self, pages: &TestPages, from: u32, to: u32, len: u32) {

@@ -80,7 +80,11 @@ fn completion_is_asked_for_at_three_eighths() {
     for n in 0..31u16 {
         let compl = c.wants_compl(2);
         let left = 62 - 2 * (n + 1);
-        assert_eq!(compl, left * 8 <= 62 * 3 && c_silent(n, asked) * 4 >= 62, "{n}");
+        assert_eq!(
+            compl,
+            left * 8 <= 62 * 3 && c_silent(n, asked) * 4 >= 62,
+            "{n}"
+        );
         c.take(2, 1, compl).unwrap();
         if compl {
             asked = n + 1;
@@ -165,7 +169,11 @@ fn ring_against_a_queue() {
             } else {
                 let k = r.below(4).min(model.len() as u64) as usize;
                 let sum: u32 = model.iter().take(k).map(|m| u32::from(m.0)).sum();
-                let ask = if r.one_in(4) { r.below(256) as u32 } else { sum };
+                let ask = if r.one_in(4) {
+                    r.below(256) as u32
+                } else {
+                    sum
+                };
                 // Does `ask` stand at the end of a request?
                 let (mut acc, mut n, mut plen) = (0u32, 0, 0u32);
                 while acc < ask && n < model.len() {
@@ -173,11 +181,17 @@ fn ring_against_a_queue() {
                     plen += model[n].1;
                     n += 1;
                 }
-                let want = if acc == ask { Ok(plen) } else { Err(BadCredits) };
+                let want = if acc == ask {
+                    Ok(plen)
+                } else {
+                    Err(BadCredits)
+                };
                 let Ok(ask) = u8::try_from(ask) else { continue };
                 let got = c.give_back(ask);
                 if got != want {
-                    return Err(format!("step {step}: give_back({ask}) {got:?}, not {want:?}"));
+                    return Err(format!(
+                        "step {step}: give_back({ask}) {got:?}, not {want:?}"
+                    ));
                 }
                 if got.is_ok() {
                     model.drain(..n);

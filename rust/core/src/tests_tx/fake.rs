@@ -33,7 +33,14 @@ pub(crate) struct FJob {
 
 impl FJob {
     pub(crate) fn new(id: usize, addr: u64, len: usize) -> FJob {
-        FJob { id, addr, len, done: 0, slot: None, mark: 0 }
+        FJob {
+            id,
+            addr,
+            len,
+            done: 0,
+            slot: None,
+            mark: 0,
+        }
     }
 }
 
@@ -135,7 +142,8 @@ impl Drop for FPages {
             if *n == 0 {
                 t.wired.remove(f);
                 if t.reading.contains_key(f) {
-                    t.errors.push(format!("I3: frame {f:#x} unwired while it is read"));
+                    t.errors
+                        .push(format!("I3: frame {f:#x} unwired while it is read"));
                 }
             }
         }
@@ -155,9 +163,20 @@ struct Chunk {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Wr {
     Flowc(Vec<(wire::FlowcParam, u32)>),
-    Data { plen: u32, imm: bool, segs: usize, credits: u8, compl: bool, shove: bool, align: bool },
+    Data {
+        plen: u32,
+        imm: bool,
+        segs: usize,
+        credits: u8,
+        compl: bool,
+        shove: bool,
+        align: bool,
+    },
     Close,
-    AbortReq { seq: u32, no_data: bool },
+    AbortReq {
+        seq: u32,
+        no_data: bool,
+    },
     AbortRpl,
     Ctrl(u8),
 }
@@ -323,7 +342,12 @@ impl Fake {
     fn push_chunk(&mut self, job: Option<usize>, runs: Vec<(u64, u32)>, len: u32, ready: bool) {
         self.appended.extend(runs.iter().copied());
         self.total += u64::from(len);
-        self.so_snd.push_back(Chunk { job, runs, len, ready });
+        self.so_snd.push_back(Chunk {
+            job,
+            runs,
+            len,
+            ready,
+        });
     }
 
     pub(crate) fn used(&self) -> u32 {
@@ -359,7 +383,10 @@ impl Fake {
             *t.wired.entry(*f).or_default() += 1;
         }
         drop(t);
-        FPages { frames, table: self.frames.clone() }
+        FPages {
+            frames,
+            table: self.frames.clone(),
+        }
     }
 
     pub(crate) fn wired(&self) -> usize {
@@ -460,15 +487,20 @@ impl Fake {
         }
         l.ended = true;
         if l.end > self.acked && !self.over {
-            self.errors.push(format!("I3: job {job} ended while it may be read"));
+            self.errors
+                .push(format!("I3: job {job} ended while it may be read"));
         }
         if let Ok(n) = result
             && n != l.queued
         {
-            self.errors.push(format!("I8: job {job} says {n}, queued {}", l.queued));
+            self.errors
+                .push(format!("I8: job {job} says {n}, queued {}", l.queued));
         }
         if result.is_err() && l.queued > 0 {
-            self.errors.push(format!("I8: job {job} says {result:?}, queued {}", l.queued));
+            self.errors.push(format!(
+                "I8: job {job} says {result:?}, queued {}",
+                l.queued
+            ));
         }
         if let Some(s) = l.slot.take() {
             self.slot_unuse(s);
@@ -521,7 +553,9 @@ impl Fake {
             }
         }
         let bytes = |v: &[(u64, u32)]| -> Vec<u64> {
-            v.iter().flat_map(|(a, l)| (0..u64::from(*l)).map(move |i| a + i)).collect()
+            v.iter()
+                .flat_map(|(a, l)| (0..u64::from(*l)).map(move |i| a + i))
+                .collect()
         };
         if imm {
             let w: Vec<u8> = bytes(&want).into_iter().map(content).collect();
@@ -529,7 +563,8 @@ impl Fake {
                 self.errors.push("I2: immediate bytes differ".into());
             }
         } else if merged(&want) != merged(&segs) {
-            self.errors.push(format!("I2: sent {segs:x?}, not {want:x?}"));
+            self.errors
+                .push(format!("I2: sent {segs:x?}, not {want:x?}"));
         }
         if !imm {
             self.reading(&segs, true);
@@ -553,7 +588,11 @@ impl Fake {
     fn got_wr(&mut self, q: Queue, wr: &[u8]) {
         use wire::WrOp;
         let credits = (wr.len() / 16) as u8;
-        let plain = |credits| Out { credits, plen: 0, runs: Vec::new() };
+        let plain = |credits| Out {
+            credits,
+            plen: 0,
+            runs: Vec::new(),
+        };
         if q == Queue::Ctrl {
             self.wrs.push(Wr::Ctrl(wr[0]));
             return;
@@ -573,7 +612,10 @@ impl Fake {
                     self.out.push_back(plain(credits));
                 } else if let Ok(r) = wire::AbortReq::parse(wr) {
                     assert_eq!((r.tid, r.cmd), (TID, wire::AbortCmd::SEND_RST));
-                    self.wrs.push(Wr::AbortReq { seq: r.rsvd0, no_data: r.rsvd1 != 0 });
+                    self.wrs.push(Wr::AbortReq {
+                        seq: r.rsvd0,
+                        no_data: r.rsvd1 != 0,
+                    });
                 } else {
                     let r = wire::AbortRpl::parse(wr).expect("known CPL");
                     assert_eq!((r.tid, r.cmd), (TID, wire::AbortCmd::NO_RST));
@@ -605,7 +647,7 @@ impl Os for Fake {
     type Slots = Vec<Slot<FPages>>;
 
     fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
-        assert!(len % 16 == 0 && len <= 512 && len > 0, "length {len}");
+        assert!(len.is_multiple_of(16) && len <= 512 && len > 0, "length {len}");
         if self.no_wr > 0 {
             self.no_wr -= 1;
             return Err(NoWr);
@@ -613,7 +655,8 @@ impl Os for Fake {
         let mut b = vec![0; len];
         fill(&mut b);
         if self.final_cpl {
-            self.errors.push("a work request after the final CPL".into());
+            self.errors
+                .push("a work request after the final CPL".into());
         }
         self.got_wr(q, &b);
         Ok(())
@@ -779,9 +822,18 @@ impl Os for Fake {
         assert!(self.locked, "not locked");
         self.locked = false;
     }
-    fn snd_append_pages(&mut self, job: &FJob, pages: &FPages, off: u32, len: u32) -> Result<(), NoMbuf> {
+    fn snd_append_pages(
+        &mut self,
+        job: &FJob,
+        pages: &FPages,
+        off: u32,
+        len: u32,
+    ) -> Result<(), NoMbuf> {
         assert!(self.locked, "appending without the I/O lock");
-        assert!(len > 0 && i64::from(len) <= i64::from(self.snd_space()), "over-full");
+        assert!(
+            len > 0 && i64::from(len) <= i64::from(self.snd_space()),
+            "over-full"
+        );
         if self.no_mbuf > 0 {
             self.no_mbuf -= 1;
             return Err(NoMbuf);
@@ -800,7 +852,8 @@ impl Os for Fake {
         }
         let first = frame_of(user >> 12) + user % 4096;
         if runs[0].0 != first {
-            self.errors.push(format!("I2: job {} appends another's bytes", job.id));
+            self.errors
+                .push(format!("I2: job {} appends another's bytes", job.id));
         }
         self.push_chunk(Some(job.id), runs, len, true);
         let end = self.total;

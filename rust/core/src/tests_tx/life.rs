@@ -43,10 +43,14 @@ fn flowc_is_charged() {
     r.os.append(1 << 20, true);
     r.os.hiwat = 8 << 20;
     r.output();
-    let used: u32 = r.os.wrs.iter().map(|w| match w {
-        Wr::Data { credits, .. } => u32::from(*credits),
-        _ => 0,
-    }).sum();
+    let used: u32 =
+        r.os.wrs
+            .iter()
+            .map(|w| match w {
+                Wr::Data { credits, .. } => u32::from(*credits),
+                _ => 0,
+            })
+            .sum();
     assert!(used <= 59, "{used}");
     assert!(used >= 58, "{used}");
 }
@@ -58,7 +62,13 @@ fn dropped_before_established_is_aborted() {
     r.conn.detach(&mut r.os);
     r.establish(66);
     assert!(matches!(&r.os.wrs[0], Wr::Flowc(p) if p.len() == 6));
-    assert_eq!(r.os.wrs[1], Wr::AbortReq { seq: ISS, no_data: true });
+    assert_eq!(
+        r.os.wrs[1],
+        Wr::AbortReq {
+            seq: ISS,
+            no_data: true
+        }
+    );
     assert_eq!(r.ends, []);
     r.abort_rpl();
     assert_eq!(r.finals, 1);
@@ -167,10 +177,14 @@ fn fin_waits_for_all_data() {
         assert!(n < 1000);
     }
     assert!(matches!(r.os.wrs.last(), Some(Wr::Close)));
-    let sent: u32 = r.os.wrs.iter().map(|w| match w {
-        Wr::Data { plen, .. } => *plen,
-        _ => 0,
-    }).sum();
+    let sent: u32 =
+        r.os.wrs
+            .iter()
+            .map(|w| match w {
+                Wr::Data { plen, .. } => *plen,
+                _ => 0,
+            })
+            .sum();
     assert_eq!(sent, 200_000);
     // And it goes only once.
     r.output();
@@ -281,7 +295,13 @@ fn we_abort_once() {
     r.conn.send_rst(&mut r.os);
     r.check();
     assert_eq!(r.count(ABORT), 1);
-    assert_eq!(r.os.wrs.last(), Some(&Wr::AbortReq { seq: ISS.wrapping_add(3000), no_data: false }));
+    assert_eq!(
+        r.os.wrs.last(),
+        Some(&Wr::AbortReq {
+            seq: ISS.wrapping_add(3000),
+            no_data: false
+        })
+    );
     assert_eq!(r.finals, 0);
     r.abort_rpl();
     assert_eq!((r.ends.len(), r.finals), (0, 1));
@@ -375,7 +395,10 @@ fn nonsense_about_fins() {
     assert_eq!(r.count(ABORT), 1);
     // A FIN far ahead of the data.
     let mut r = Rig::up();
-    let cpl = wire::PeerClose { tid: 77, rcv_nxt: IRS + 100 };
+    let cpl = wire::PeerClose {
+        tid: 77,
+        rcv_nxt: IRS + 100,
+    };
     let o = r.conn.peer_close(&mut r.os, &cpl);
     r.follow(o);
     assert_eq!(r.os.counter(Counter::BadCpl), 1);
@@ -389,7 +412,11 @@ fn messages_during_an_abort_are_passed_over() {
     r.ack(2);
     r.peer_close();
     r.close_con_rpl();
-    let cpl = wire::RxData { len: 9, seq: IRS, ..wire::RxData::default() };
+    let cpl = wire::RxData {
+        len: 9,
+        seq: IRS,
+        ..wire::RxData::default()
+    };
     let o = r.conn.rx_data(&mut r.os, &cpl, 9);
     assert_eq!(o, Outcome::NONE);
     assert_eq!(r.os.discarded, 9);
@@ -404,7 +431,11 @@ fn messages_during_an_abort_are_passed_over() {
 fn data_for_nobody_resets() {
     let mut r = Rig::up();
     r.os.rcv_shut = true;
-    let cpl = wire::RxData { len: 9, seq: IRS, ..wire::RxData::default() };
+    let cpl = wire::RxData {
+        len: 9,
+        seq: IRS,
+        ..wire::RxData::default()
+    };
     let o = r.conn.rx_data(&mut r.os, &cpl, 9);
     r.follow(o);
     assert_eq!(r.ends, [End::Drop(Errno::ECONNRESET)]);

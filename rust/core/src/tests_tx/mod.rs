@@ -1,9 +1,11 @@
 //! Tests of connection life, transmit and open.
 
+mod aio;
 mod credits;
 mod fake;
 mod life;
 mod open;
+mod plain;
 mod rig;
 mod rng;
 mod sgl;

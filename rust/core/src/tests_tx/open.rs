@@ -73,7 +73,10 @@ fn window_scale_covers_the_largest_buffer() {
 #[test]
 fn window_in_opt0_is_bounded() {
     let at = |n| {
-        let w = Wish { rcv_space: n, ..wish() };
+        let w = Wish {
+            rcv_space: n,
+            ..wish()
+        };
         ConnParams::active(&w, &MTUS).opt0_bufsize
     };
     assert_eq!(at(0), 24);
@@ -81,14 +84,25 @@ fn window_in_opt0_is_bounded() {
     assert_eq!(at(65536 + 1023), 64);
     assert_eq!(at(1023 << 10), 1023);
     assert_eq!(at(u32::MAX), 1023);
-    let w = Wish { rcv_space: 8 << 20, ..wish() };
+    let w = Wish {
+        rcv_space: 8 << 20,
+        ..wish()
+    };
     assert_eq!(ConnParams::active(&w, &MTUS).rcv_wnd(), 1023 * 1024);
 }
 
 #[test]
 fn send_buffer_of_the_adapter() {
     let at = |sndbuf, snd_autosize| {
-        ConnParams::active(&Wish { sndbuf, snd_autosize, ..wish() }, &MTUS).sndbuf
+        ConnParams::active(
+            &Wish {
+                sndbuf,
+                snd_autosize,
+                ..wish()
+            },
+            &MTUS,
+        )
+        .sndbuf
     };
     assert_eq!(at(-1, true), 256 * 1024);
     assert_eq!(at(-1, false), 32768);
@@ -99,22 +113,61 @@ fn send_buffer_of_the_adapter() {
 #[test]
 fn passive_takes_only_what_the_peer_offers() {
     let none = ConnParams::passive(&wish(), &MTUS, &PeerSyn::default());
-    assert_eq!((none.wscale, none.tstamp, none.sack, none.ecn), (0, false, false, false));
-    let syn = PeerSyn { tstamp: true, sack: true, wscale: Some(7), ecn: true };
-    let all = ConnParams::passive(&Wish { ecn: true, ..wish() }, &MTUS, &syn);
-    assert_eq!((all.wscale, all.tstamp, all.sack, all.ecn), (6, true, true, true));
+    assert_eq!(
+        (none.wscale, none.tstamp, none.sack, none.ecn),
+        (0, false, false, false)
+    );
+    let syn = PeerSyn {
+        tstamp: true,
+        sack: true,
+        wscale: Some(7),
+        ecn: true,
+    };
+    let all = ConnParams::passive(
+        &Wish {
+            ecn: true,
+            ..wish()
+        },
+        &MTUS,
+        &syn,
+    );
+    assert_eq!(
+        (all.wscale, all.tstamp, all.sack, all.ecn),
+        (6, true, true, true)
+    );
     // We do not want them.
-    let w = Wish { wscale: false, tstamp: false, sack: false, ..wish() };
+    let w = Wish {
+        wscale: false,
+        tstamp: false,
+        sack: false,
+        ..wish()
+    };
     let p = ConnParams::passive(&w, &MTUS, &syn);
-    assert_eq!((p.wscale, p.tstamp, p.sack, p.ecn), (0, false, false, false));
+    assert_eq!(
+        (p.wscale, p.tstamp, p.sack, p.ecn),
+        (0, false, false, false)
+    );
     // Scale 0 is an offer, 15 is nonsense.
-    let at = |s| ConnParams::passive(&wish(), &MTUS, &PeerSyn { wscale: Some(s), ..syn }).wscale;
+    let at = |s| {
+        ConnParams::passive(
+            &wish(),
+            &MTUS,
+            &PeerSyn {
+                wscale: Some(s),
+                ..syn
+            },
+        )
+        .wscale
+    };
     assert_eq!((at(0), at(14), at(15)), (6, 6, 0));
 }
 
 #[test]
 fn opt0_bit_by_bit() {
-    let w = Wish { keepalive: true, ..wish() };
+    let w = Wish {
+        keepalive: true,
+        ..wish()
+    };
     let p = ConnParams::active(&w, &MTUS);
     let got = p.opt0(&link(Chip::T5)).to_bits();
     let want = 1u64 << 48 // TCAM_BYPASS
@@ -131,7 +184,10 @@ fn opt0_bit_by_bit() {
 
 #[test]
 fn opt0_without_nagle_or_keepalive_has_no_ulp_mode() {
-    let w = Wish { nodelay: true, ..wish() };
+    let w = Wish {
+        nodelay: true,
+        ..wish()
+    };
     let o = ConnParams::active(&w, &MTUS).opt0(&link(Chip::T6));
     assert!(!o.nagle && !o.keep_alive);
     assert_eq!(o.ulp_mode, 0);
@@ -151,12 +207,22 @@ fn opt2_bit_by_bit() {
     let t5 = p.opt2(&link(Chip::T5)).to_bits(Chip::T5);
     assert_eq!(t5, common | 1 << 31 | 1 << 18, "{t5:#x}");
     let t4 = p.opt2(&link(Chip::T4)).to_bits(Chip::T4);
-    assert_eq!(t4, common | 1 << 11 | 1 << 18 | 1 << 19 | 1 << 22, "{t4:#x}");
+    assert_eq!(
+        t4,
+        common | 1 << 11 | 1 << 18 | 1 << 19 | 1 << 22,
+        "{t4:#x}"
+    );
 }
 
 #[test]
 fn opt2_leaves_out_what_is_off() {
-    let w = Wish { wscale: false, tstamp: false, sack: false, rx_coalesce: false, ..wish() };
+    let w = Wish {
+        wscale: false,
+        tstamp: false,
+        sack: false,
+        rx_coalesce: false,
+        ..wish()
+    };
     let o = ConnParams::active(&w, &MTUS).opt2(&link(Chip::T6));
     assert!(!o.wnd_scale_en && !o.tstamps_en && !o.sack_en);
     assert_eq!(o.rx_coalesce, 0);
@@ -188,7 +254,11 @@ fn act_open_req_carries_all() {
     };
     for chip in [Chip::T4, Chip::T5, Chip::T6] {
         let l = link(chip);
-        let tuple = Ntuple { protocol_shift: Some(8), port_shift: Some(4), ..Ntuple::default() };
+        let tuple = Ntuple {
+            protocol_shift: Some(8),
+            port_shift: Some(4),
+            ..Ntuple::default()
+        };
         let nt = tuple.pack(None, 3, 0);
         let req = act_open_req(&p, &l, QidTid::default(), &who, 0x1234_5678, nt);
         let mut b = [0xa5u8; 80];
@@ -222,7 +292,10 @@ fn tuple_fields_go_where_the_adapter_wants_them() {
         protocol_shift: Some(20),
         vnic_shift: Some(28),
     };
-    assert_eq!(all.pack(Some(100), 2, 0xff), 100 | 1 << 16 | 2 << 17 | 6 << 20 | 0xff << 28);
+    assert_eq!(
+        all.pack(Some(100), 2, 0xff),
+        100 | 1 << 16 | 2 << 17 | 6 << 20 | 0xff << 28
+    );
     assert_eq!(all.pack(None, 0, 0), 6 << 20);
     assert_eq!(Ntuple::default().pack(Some(1), 1, 1), 0);
 }
@@ -230,15 +303,33 @@ fn tuple_fields_go_where_the_adapter_wants_them() {
 #[test]
 fn agreed_options() {
     let a = Agreed::new(
-        TcpOpt { mss_idx: 8, tstamp: true, sack: true, wscale_ok: true, snd_wscale: 9 },
+        TcpOpt {
+            mss_idx: 8,
+            tstamp: true,
+            sack: true,
+            wscale_ok: true,
+            snd_wscale: 9,
+        },
         &MTUS,
     );
     assert_eq!((a.maxseg, a.emss, a.snd_scale), (1460, 1448, Some(9)));
     assert!(a.tstamp && a.sack);
-    let a = Agreed::new(TcpOpt { mss_idx: 14, ..TcpOpt::default() }, &MTUS);
+    let a = Agreed::new(
+        TcpOpt {
+            mss_idx: 14,
+            ..TcpOpt::default()
+        },
+        &MTUS,
+    );
     assert_eq!((a.maxseg, a.emss, a.snd_scale), (8960, 8960, None));
     // A table of zeros must not make the segment empty.
-    let a = Agreed::new(TcpOpt { tstamp: true, ..TcpOpt::default() }, &[0; 16]);
+    let a = Agreed::new(
+        TcpOpt {
+            tstamp: true,
+            ..TcpOpt::default()
+        },
+        &[0; 16],
+    );
     assert_eq!((a.maxseg, a.emss), (1, 1));
 }
 
@@ -247,9 +338,15 @@ fn abort_status_to_errno() {
     let est = TcpState::Established;
     assert_eq!(abort_errno(est, CplStatus::CONN_RESET), Errno::ECONNRESET);
     assert_eq!(abort_errno(est, CplStatus::BAD_SYN), Errno::ECONNRESET);
-    assert_eq!(abort_errno(TcpState::CloseWait, CplStatus::CONN_RESET), Errno::EPIPE);
+    assert_eq!(
+        abort_errno(TcpState::CloseWait, CplStatus::CONN_RESET),
+        Errno::EPIPE
+    );
     for s in [31, 32, 33, 34] {
-        assert_eq!(abort_errno(TcpState::CloseWait, CplStatus(s)), Errno::ETIMEDOUT);
+        assert_eq!(
+            abort_errno(TcpState::CloseWait, CplStatus(s)),
+            Errno::ETIMEDOUT
+        );
     }
     for s in (0..=255u8).filter(|s| ![20, 24, 31, 32, 33, 34].contains(s)) {
         assert_eq!(abort_errno(est, CplStatus(s)), Errno::EIO, "{s}");
@@ -263,7 +360,10 @@ fn open_status_to_errno() {
     assert_eq!(e(23), Errno::EHOSTUNREACH);
     assert_eq!(e(30), Errno::ETIMEDOUT);
     assert_eq!((e(3), e(22)), (Errno::EAGAIN, Errno::EAGAIN));
-    assert_eq!((e(0), e(1), e(21), e(255)), (Errno::EIO, Errno::EIO, Errno::EIO, Errno::EIO));
+    assert_eq!(
+        (e(0), e(1), e(21), e(255)),
+        (Errno::EIO, Errno::EIO, Errno::EIO, Errno::EIO)
+    );
 }
 
 #[test]
@@ -292,7 +392,10 @@ fn parameters_never_overflow_their_fields() {
             wscale: r.one_in(2).then(|| r.next() as u8),
             ecn: r.one_in(2),
         };
-        for p in [ConnParams::active(&w, &MTUS), ConnParams::passive(&w, &MTUS, &syn)] {
+        for p in [
+            ConnParams::active(&w, &MTUS),
+            ConnParams::passive(&w, &MTUS, &syn),
+        ] {
             let l = link(Chip::T5);
             let o = p.opt0(&l);
             if wire::Opt0::from_bits(o.to_bits()) != o {

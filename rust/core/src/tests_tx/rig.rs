@@ -4,7 +4,7 @@
 use std::string::String;
 use std::vec::Vec;
 
-use super::fake::{Fake, FJob, ISS, TID, Wr};
+use super::fake::{FJob, Fake, ISS, TID, Wr};
 use crate::conn::{Conn, End, EstablishInit, Outcome};
 use crate::errno::Errno;
 use crate::os::{JobId, TcpState};
@@ -25,7 +25,14 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn id() -> ConnId {
-    ConnId { chip: wire::Chip::T5, tid: TID, pf: 4, channel: 1, port: 2, rxq: 300 }
+    ConnId {
+        chip: wire::Chip::T5,
+        tid: TID,
+        pf: 4,
+        channel: 1,
+        port: 2,
+        rxq: 300,
+    }
 }
 
 pub(crate) fn init(wr_credits: u16) -> EstablishInit {
@@ -35,18 +42,34 @@ pub(crate) fn init(wr_credits: u16) -> EstablishInit {
         rcv_isn: IRS,
         rcv_wnd: 65536,
         wr_credits,
-        tx: TxParams { sndbuf: 262_144, emss: 1448, tx_align: false },
+        tx: TxParams {
+            sndbuf: 262_144,
+            emss: 1448,
+            tx_align: false,
+        },
+    }
+}
+
+pub(crate) fn tun() -> Tunables {
+    Tunables {
+        ddp: true,
+        tx_zcopy: true,
+        sndbuf: -1,
+        cache: 16,
     }
 }
 
 impl Rig {
+    pub(crate) fn set_cache(&mut self, cache: u16) {
+        self.conn.set_tunables(Tunables { cache, ..tun() });
+    }
+
     /// Not established.
     pub(crate) fn fresh() -> Rig {
         let slots = (0..16).map(|_| Slot::default()).collect();
-        let tun = Tunables { ddp: true, tx_zcopy: true, sndbuf: -1, cache: 64 };
         Rig {
             os: Fake::new(),
-            conn: Conn::new(id(), tun, PageSets::new(slots)),
+            conn: Conn::new(id(), tun(), PageSets::new(slots)),
             ends: Vec::new(),
             finals: 0,
             pending: None,
@@ -218,30 +241,45 @@ impl Rig {
     pub(crate) fn close_con_rpl(&mut self) {
         self.os.ack_silently();
         let snd_nxt = self.os.una.wrapping_add(1);
-        let cpl = wire::CloseConRpl { tid: TID, snd_nxt, ..wire::CloseConRpl::default() };
+        let cpl = wire::CloseConRpl {
+            tid: TID,
+            snd_nxt,
+            ..wire::CloseConRpl::default()
+        };
         let o = self.conn.close_con_rpl(&mut self.os, &cpl);
         self.follow(o);
     }
 
     pub(crate) fn peer_close(&mut self) {
-        let cpl = wire::PeerClose { tid: TID, rcv_nxt: IRS + 1 };
+        let cpl = wire::PeerClose {
+            tid: TID,
+            rcv_nxt: IRS + 1,
+        };
         let o = self.conn.peer_close(&mut self.os, &cpl);
         self.follow(o);
     }
 
     pub(crate) fn abort_req(&mut self, status: u8) {
         let status = wire::CplStatus(status);
-        if !status.is_neg_advice() && !self.os.wrs.iter().any(|w| matches!(w, Wr::AbortReq { .. })) {
+        if !status.is_neg_advice() && !self.os.wrs.iter().any(|w| matches!(w, Wr::AbortReq { .. }))
+        {
             self.os.stop_reading();
         }
-        let cpl = wire::AbortReqRss { tid: TID, status, ..wire::AbortReqRss::default() };
+        let cpl = wire::AbortReqRss {
+            tid: TID,
+            status,
+            ..wire::AbortReqRss::default()
+        };
         let o = self.conn.abort_req(&mut self.os, &cpl);
         self.follow(o);
     }
 
     pub(crate) fn abort_rpl(&mut self) {
         self.os.stop_reading();
-        let cpl = wire::AbortRplRss { tid: TID, ..wire::AbortRplRss::default() };
+        let cpl = wire::AbortRplRss {
+            tid: TID,
+            ..wire::AbortRplRss::default()
+        };
         let o = self.conn.abort_rpl(&mut self.os, &cpl);
         self.follow(o);
     }

@@ -31,14 +31,17 @@ impl Rng {
     }
 }
 
-/// Run `f` for many seeds (or the one in TOEHOLD_SEED). `f` returns what went wrong.
+/// Run `f` for `count` seeds (or as many as TOEHOLD_SEEDS says, or the one in TOEHOLD_SEED). `f` returns what went wrong.
 pub(crate) fn seeds(count: u64, f: impl Fn(u64) -> Result<(), std::string::String>) {
     if let Ok(s) = std::env::var("TOEHOLD_SEED") {
         let s = u64::from_str_radix(s.trim_start_matches("0x"), 16).expect("seed in hex");
         f(s).unwrap();
         return;
     }
-    for n in 0..count {
+    let more = std::env::var("TOEHOLD_SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    for n in 0..more.unwrap_or(count) {
         let seed = Rng::new(n + 1).next();
         let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(seed)));
         match r {

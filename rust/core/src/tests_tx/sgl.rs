@@ -93,7 +93,10 @@ fn against_a_byte_map() {
         let splits = bytes.windows(2).filter(|w| w[1] != w[0] + 1).count();
         let want = if bytes.is_empty() { 0 } else { splits + 1 };
         if s.segs().len() != want || want > cap.min(41) {
-            return Err(format!("{} segments, {want} wanted, {cap} allowed", s.segs().len()));
+            return Err(format!(
+                "{} segments, {want} wanted, {cap} allowed",
+                s.segs().len()
+            ));
         }
         Ok(())
     });

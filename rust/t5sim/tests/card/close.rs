@@ -18,7 +18,10 @@ fn both_sides_close_in_turn() {
     assert_eq!(r.recv[&b].data.len(), 5000);
     assert_eq!(r.recv[&b].fin, Some(1000 + 1 + 5000 + 1));
     r.run(100_000);
-    assert_eq!((state(&r, a), state(&r, b)), (TcpState::FinWait2, TcpState::CloseWait));
+    assert_eq!(
+        (state(&r, a), state(&r, b)),
+        (TcpState::FinWait2, TcpState::CloseWait)
+    );
     let m = r.wait_tid(Opcode::CloseConRpl, a);
     let rpl = wire::CloseConRpl::parse(&m.cpl).unwrap();
     assert_eq!((rpl.snd_nxt, rpl.rcv_nxt), (1000 + 5002, 9_000_001));
@@ -27,7 +30,10 @@ fn both_sides_close_in_turn() {
     r.recv_bytes(a, 3000);
     r.close(b);
     r.run_while("FIN", |r| r.recv[&a].fin.is_none() || !r.recv[&b].closed);
-    assert_eq!((state(&r, a), state(&r, b)), (TcpState::TimeWait, TcpState::TimeWait));
+    assert_eq!(
+        (state(&r, a), state(&r, b)),
+        (TcpState::TimeWait, TcpState::TimeWait)
+    );
     r.release(a);
     r.release(b);
     r.idle();
@@ -42,16 +48,35 @@ fn both_close_at_once() {
     let (a, b) = r.connect();
     r.close(a);
     r.close(b);
-    r.run_while("close", |r| [a, b].iter().any(|t| !r.recv[t].closed || r.recv[t].fin.is_none()));
-    assert_eq!((state(&r, a), state(&r, b)), (TcpState::TimeWait, TcpState::TimeWait));
-    assert_eq!(r.count(Opcode::PeerClose, a) + r.count(Opcode::PeerClose, b), 2);
-    assert_eq!(r.count(Opcode::CloseConRpl, a) + r.count(Opcode::CloseConRpl, b), 2);
+    r.run_while("close", |r| {
+        [a, b]
+            .iter()
+            .any(|t| !r.recv[t].closed || r.recv[t].fin.is_none())
+    });
+    assert_eq!(
+        (state(&r, a), state(&r, b)),
+        (TcpState::TimeWait, TcpState::TimeWait)
+    );
+    assert_eq!(
+        r.count(Opcode::PeerClose, a) + r.count(Opcode::PeerClose, b),
+        2
+    );
+    assert_eq!(
+        r.count(Opcode::CloseConRpl, a) + r.count(Opcode::CloseConRpl, b),
+        2
+    );
 }
 
 #[test]
 fn fin_waits_for_the_data_and_credits() {
     let mut r = Rig::new(Config::default());
-    let (a, b) = r.connect_with(&Opts { rcv_kb: 16, ..Opts::default() }, 5000);
+    let (a, b) = r.connect_with(
+        &Opts {
+            rcv_kb: 16,
+            ..Opts::default()
+        },
+        5000,
+    );
     r.recv.get_mut(&b).unwrap().auto_ack = false;
     r.send_pattern(a, 1, 0, 60_000);
     r.run(1_000_000);
@@ -66,7 +91,13 @@ fn fin_waits_for_the_data_and_credits() {
 #[test]
 fn fin_passes_a_closed_window() {
     let mut r = Rig::new(Config::default());
-    let (a, b) = r.connect_with(&Opts { rcv_kb: 16, ..Opts::default() }, 5000);
+    let (a, b) = r.connect_with(
+        &Opts {
+            rcv_kb: 16,
+            ..Opts::default()
+        },
+        5000,
+    );
     r.recv.get_mut(&b).unwrap().auto_ack = false;
     r.send_pattern(a, 1, 0, 16_384);
     r.run(1_000_000);
@@ -78,7 +109,10 @@ fn fin_passes_a_closed_window() {
 #[test]
 fn lost_fin_and_lost_last_ack_are_made_good() {
     for seed in 1..60 {
-        let mut cfg = Config { seed, ..Config::default() };
+        let mut cfg = Config {
+            seed,
+            ..Config::default()
+        };
         cfg.faults.drop_ppm = 0;
         let mut r = Rig::new(cfg);
         let (a, b) = r.connect();
@@ -111,7 +145,10 @@ fn data_after_close_is_the_hosts_error() {
     let wr = r.imm_wr(a, b"late", true, true);
     r.submit(OFLD, &wr);
     r.run(100_000);
-    assert_eq!(r.card.stats().last_host_error, Some(("data after CLOSE_CON_REQ", a)));
+    assert_eq!(
+        r.card.stats().last_host_error,
+        Some(("data after CLOSE_CON_REQ", a))
+    );
 }
 
 #[test]
@@ -124,11 +161,17 @@ fn abort_resets_the_peer() {
     let reads = r.b.reads;
     r.abort(a);
     let m = r.wait_tid(Opcode::AbortRplRss, a);
-    assert_eq!(wire::AbortRplRss::parse(&m.cpl).unwrap().status, CplStatus::NONE);
+    assert_eq!(
+        wire::AbortRplRss::parse(&m.cpl).unwrap().status,
+        CplStatus::NONE
+    );
     let after = r.b.reads;
     r.run_while("RST", |r| r.recv[&b].abort.is_none());
     assert_eq!(r.recv[&b].abort, Some(CplStatus::CONN_RESET));
-    assert!(r.b.reads == after && after >= reads, "no DMA after the reply");
+    assert!(
+        r.b.reads == after && after >= reads,
+        "no DMA after the reply"
+    );
     // The tid stays until both the release and the reply have come.
     r.release(b);
     r.run(100_000);
@@ -153,7 +196,10 @@ fn aborts_that_cross() {
     assert!(r.recv[&b].abort.is_none());
     r.abort(b);
     let m = r.wait_tid(Opcode::AbortRplRss, b);
-    assert_eq!(wire::AbortRplRss::parse(&m.cpl).unwrap().status, CplStatus::ABORT_FAILED);
+    assert_eq!(
+        wire::AbortRplRss::parse(&m.cpl).unwrap().status,
+        CplStatus::ABORT_FAILED
+    );
     assert_eq!(r.count(Opcode::AbortReqRss, b), 1);
     r.abort_rpl(b);
     r.release(b);
@@ -221,7 +267,9 @@ fn link_reset_tells_both_hosts() {
     let (a, b) = r.connect();
     let now = r.now;
     assert!(r.card.link_reset(now, a));
-    r.run_while("RST", |r| r.recv[&a].abort.is_none() || r.recv[&b].abort.is_none());
+    r.run_while("RST", |r| {
+        r.recv[&a].abort.is_none() || r.recv[&b].abort.is_none()
+    });
     r.idle();
     assert_eq!(r.card.connections().count(), 0);
     assert!(!r.card.link_reset(now, a));
@@ -229,7 +277,10 @@ fn link_reset_tells_both_hosts() {
 
 #[test]
 fn a_peer_that_is_gone_ends_in_a_timeout() {
-    let mut r = Rig::new(Config { max_rexmt: 4, ..Config::default() });
+    let mut r = Rig::new(Config {
+        max_rexmt: 4,
+        ..Config::default()
+    });
     let (a, _) = r.connect();
     let mut f = r.card.config().faults;
     f.drop_ppm = 1_000_000;
@@ -242,7 +293,10 @@ fn a_peer_that_is_gone_ends_in_a_timeout() {
 
 #[test]
 fn a_tid_comes_back_for_new_connections() {
-    let mut r = Rig::new(Config { ntids: 2, ..Config::default() });
+    let mut r = Rig::new(Config {
+        ntids: 2,
+        ..Config::default()
+    });
     for i in 0..20 {
         let (a, b) = r.connect_with(&Opts::default(), 5000 + i);
         r.send_pattern(a, 1, 0, 100);
@@ -250,7 +304,9 @@ fn a_tid_comes_back_for_new_connections() {
         r.close(a);
         r.close(b);
         r.run_while("close", |r| {
-            [a, b].iter().any(|t| !r.recv[t].closed || r.recv[t].fin.is_none())
+            [a, b]
+                .iter()
+                .any(|t| !r.recv[t].closed || r.recv[t].fin.is_none())
         });
         r.release(a);
         r.release(b);
@@ -269,7 +325,9 @@ fn same_ports_again_after_a_close() {
         r.close(a);
         r.close(b);
         r.run_while("close", |r| {
-            [a, b].iter().any(|t| !r.recv[t].closed || r.recv[t].fin.is_none())
+            [a, b]
+                .iter()
+                .any(|t| !r.recv[t].closed || r.recv[t].fin.is_none())
         });
         r.release(a);
         r.release(b);
@@ -281,7 +339,10 @@ fn same_ports_again_after_a_close() {
 
 #[test]
 fn close_and_abort_credits_come_back_where_they_are_counted() {
-    let mut r = Rig::new(Config { close_credits: true, ..Config::default() });
+    let mut r = Rig::new(Config {
+        close_credits: true,
+        ..Config::default()
+    });
     let (a, b) = r.connect();
     r.send_pattern(a, 1, 0, 5000);
     r.run(1_000_000);

@@ -7,7 +7,10 @@ fn both_ends_are_established() {
     let mut r = Rig::new(Config::default());
     let (a, b) = r.connect();
     let (ia, ib) = (r.card.connection(a).unwrap(), r.card.connection(b).unwrap());
-    assert_eq!((ia.state, ib.state), (TcpState::Established, TcpState::Established));
+    assert_eq!(
+        (ia.state, ib.state),
+        (TcpState::Established, TcpState::Established)
+    );
     assert_eq!((ia.peer_tid, ib.peer_tid), (Some(b), Some(a)));
     assert_eq!((ia.port, ib.port), (0, 1));
     assert_eq!(ia.snd_nxt, ib.rcv_nxt);
@@ -19,12 +22,21 @@ fn both_ends_are_established() {
 fn establish_messages_carry_the_isns_and_options() {
     let mut r = Rig::new(Config::default());
     r.listen(STID, IP_B, 80);
-    let o = Opts { iss_a: 0x1111_0000, iss_b: 0x2222_0000, mss_a: 8, mss_b: 6, ..Opts::default() };
+    let o = Opts {
+        iss_a: 0x1111_0000,
+        iss_b: 0x2222_0000,
+        mss_a: 8,
+        mss_b: 6,
+        ..Opts::default()
+    };
     r.act_open(5, 4000, 80, &o);
     let m = r.wait(Opcode::PassAcceptReq, |_| true);
     assert_eq!(m.rxq, RXQ_B);
     let req = wire::PassAcceptReq::parse(&m.cpl, r.chip).unwrap();
-    assert_eq!((req.stid, req.l2info.intf, req.l2info.mac_idx), (STID, 1, 1));
+    assert_eq!(
+        (req.stid, req.l2info.intf, req.l2info.mac_idx),
+        (STID, 1, 1)
+    );
     assert!(req.l2info.xact_match);
     assert_eq!((req.tcpopt.mss, req.tcpopt.wsf), (1460, 4));
     assert!(req.tcpopt.sack && !req.tcpopt.tstamp && !req.tcpopt.unknown);
@@ -32,14 +44,27 @@ fn establish_messages_carry_the_isns_and_options() {
     let m = r.wait(Opcode::ActEstablish, |_| true);
     assert_eq!(m.rxq, RXQ_A);
     let e = wire::ActEstablish::parse(&m.cpl).unwrap();
-    assert_eq!(e.atid, wire::QidTid { tid: 5, cookie: 1, qid: RXQ_A });
+    assert_eq!(
+        e.atid,
+        wire::QidTid {
+            tid: 5,
+            cookie: 1,
+            qid: RXQ_A
+        }
+    );
     assert_eq!((e.snd_isn, e.rcv_isn), (0x1111_0001, 0x2222_0001));
     let opt = wire::TcpOpt::from_bits(e.tcp_opt);
     // mss index 6 is an MTU of 1280.
-    assert_eq!((opt.mss_idx, opt.wscale_ok, opt.snd_wscale, opt.sack), (6, true, 4, true));
+    assert_eq!(
+        (opt.mss_idx, opt.wscale_ok, opt.snd_wscale, opt.sack),
+        (6, true, 4, true)
+    );
     let m = r.wait(Opcode::PassEstablish, |_| true);
     let e = wire::PassEstablish::parse(&m.cpl).unwrap();
-    assert_eq!((e.stid, e.snd_isn, e.rcv_isn), (STID, 0x2222_0001, 0x1111_0001));
+    assert_eq!(
+        (e.stid, e.snd_isn, e.rcv_isn),
+        (STID, 0x2222_0001, 0x1111_0001)
+    );
     assert_eq!(wire::TcpOpt::from_bits(e.tcp_opt).mss_idx, 6);
 }
 
@@ -48,7 +73,15 @@ fn syn_headers_are_a_frame() {
     let cfg = Config::default();
     let mut r = Rig::new(cfg.clone());
     r.listen(STID, 0, 80);
-    r.act_open(5, 4000, 80, &Opts { iss_a: 0xdead_beef, ..Opts::default() });
+    r.act_open(
+        5,
+        4000,
+        80,
+        &Opts {
+            iss_a: 0xdead_beef,
+            ..Opts::default()
+        },
+    );
     let m = r.wait(Opcode::PassAcceptReq, |_| true);
     let req = wire::PassAcceptReq::parse(&m.cpl, r.chip).unwrap();
     let h = &m.payload;
@@ -60,7 +93,10 @@ fn syn_headers_are_a_frame() {
     assert_eq!(ip[0], 0x45);
     assert_eq!(ip[12..16], IP_A.to_be_bytes());
     assert_eq!(ip[16..20], IP_B.to_be_bytes());
-    let sum: u32 = ip[..20].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let sum: u32 = ip[..20]
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+        .sum();
     assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "IP header checksum");
     let tcp = &ip[usize::from(req.ip_hdr_len)..];
     assert_eq!(tcp[..2], 4000_u16.to_be_bytes());
@@ -127,7 +163,7 @@ fn lost_syns_time_out() {
 fn unknown_station_times_out_and_known_one_answers() {
     let mut r = Rig::new(Config::default());
     r.listen(STID, 0, 80);
-    let mut write = |r: &mut Rig, mac: [u8; 6]| {
+    let write = |r: &mut Rig, mac: [u8; 6]| {
         let m = wire::L2tWriteReq {
             l2t_idx: 0,
             sync: true,
@@ -155,7 +191,10 @@ fn unknown_station_times_out_and_known_one_answers() {
 
 #[test]
 fn out_of_tids() {
-    let mut r = Rig::new(Config { ntids: 1, ..Config::default() });
+    let mut r = Rig::new(Config {
+        ntids: 1,
+        ..Config::default()
+    });
     r.act_open(3, 4000, 80, &Opts::default());
     r.act_open(4, 4001, 80, &Opts::default());
     let m = r.wait(Opcode::ActOpenRpl, |_| true);
@@ -166,13 +205,19 @@ fn out_of_tids() {
 
 #[test]
 fn no_tid_for_the_passive_end_until_one_is_released() {
-    let mut r = Rig::new(Config { ntids: 2, ..Config::default() });
+    let mut r = Rig::new(Config {
+        ntids: 2,
+        ..Config::default()
+    });
     r.listen(STID, 0, 80);
     r.act_open(1, 4000, 80, &Opts::default());
     r.act_open(2, 4001, 80, &Opts::default());
     r.run(1_000_000);
     // Both tids are the openers'; no SYN could be taken.
-    assert_eq!(r.count(Opcode::PassAcceptReq, 0) + r.count(Opcode::PassAcceptReq, 1), 0);
+    assert_eq!(
+        r.count(Opcode::PassAcceptReq, 0) + r.count(Opcode::PassAcceptReq, 1),
+        0
+    );
     assert_eq!(r.card.connections().count(), 2);
     r.card.check().unwrap();
 }
@@ -196,7 +241,10 @@ fn atid_in_use_is_the_hosts_error() {
 
 #[test]
 fn stid_in_use_and_too_many_listeners() {
-    let mut r = Rig::new(Config { nstids: 2, ..Config::default() });
+    let mut r = Rig::new(Config {
+        nstids: 2,
+        ..Config::default()
+    });
     r.listen(1, 0, 80);
     r.listen(2, 0, 81);
     let m = wire::PassOpenReq {
@@ -212,7 +260,10 @@ fn stid_in_use_and_too_many_listeners() {
     m.emit(&mut wr).unwrap();
     r.submit(CTRL, &wr);
     let m = r.wait_tid(Opcode::PassOpenRpl, 3);
-    assert_eq!(wire::PassOpenRpl::parse(&m.cpl).unwrap().status, CplStatus::TCAM_FULL);
+    assert_eq!(
+        wire::PassOpenRpl::parse(&m.cpl).unwrap().status,
+        CplStatus::TCAM_FULL
+    );
 }
 
 #[test]
@@ -238,7 +289,10 @@ fn host_aborts_a_half_open_connection() {
     r.flowc(b, RXQ_B, 0);
     r.abort(b);
     let m = r.wait_tid(Opcode::AbortRplRss, b);
-    assert_eq!(wire::AbortRplRss::parse(&m.cpl).unwrap().status, CplStatus::NONE);
+    assert_eq!(
+        wire::AbortRplRss::parse(&m.cpl).unwrap().status,
+        CplStatus::NONE
+    );
     r.release(b);
     let _ = refused(&mut r);
     assert_eq!(r.card.stats().host_errors, 0);
@@ -247,7 +301,10 @@ fn host_aborts_a_half_open_connection() {
 #[test]
 fn lost_syn_ack_and_lost_ack_are_made_good() {
     for seed in 1..40 {
-        let mut cfg = Config { seed, ..Config::default() };
+        let mut cfg = Config {
+            seed,
+            ..Config::default()
+        };
         cfg.faults.drop_ppm = 400_000;
         let mut r = Rig::new(cfg);
         r.listen(STID, 0, 80);
@@ -288,7 +345,10 @@ fn reset_before_the_host_has_accepted() {
     r.card.set_faults(f);
     r.accept(b, &Opts::default());
     let m = r.wait_tid(Opcode::AbortReqRss, b);
-    assert_eq!(wire::AbortReqRss::parse(&m.cpl).unwrap().status, CplStatus::CONN_RESET);
+    assert_eq!(
+        wire::AbortReqRss::parse(&m.cpl).unwrap().status,
+        CplStatus::CONN_RESET
+    );
     r.idle();
     assert_eq!(r.card.connections().count(), 0);
     assert_eq!(r.card.stats().host_errors, 0);
@@ -297,7 +357,10 @@ fn reset_before_the_host_has_accepted() {
 #[test]
 fn every_chip_opens() {
     for chip in [wire::Chip::T4, wire::Chip::T5, wire::Chip::T6] {
-        let mut r = Rig::new(Config { chip, ..Config::default() });
+        let mut r = Rig::new(Config {
+            chip,
+            ..Config::default()
+        });
         let (a, b) = r.connect();
         r.send_pattern(a, 1, 0, 10_000);
         r.recv_bytes(b, 10_000);
@@ -308,12 +371,24 @@ fn every_chip_opens() {
 #[test]
 fn no_window_scaling_unless_both_want_it() {
     let mut r = Rig::new(Config::default());
-    let (a, b) = r.connect_with(&Opts { wscale: 0, ..Opts::default() }, 5000);
+    let (a, b) = r.connect_with(
+        &Opts {
+            wscale: 0,
+            ..Opts::default()
+        },
+        5000,
+    );
     for t in [a, b] {
         assert_eq!(r.card.connection(t).unwrap().rcv_wnd, 65_535);
     }
     let mut r = Rig::new(Config::default());
-    let (a, _) = r.connect_with(&Opts { wscale: 3, ..Opts::default() }, 5000);
+    let (a, _) = r.connect_with(
+        &Opts {
+            wscale: 3,
+            ..Opts::default()
+        },
+        5000,
+    );
     assert_eq!(r.card.connection(a).unwrap().rcv_wnd, 262_144);
 }
 

@@ -29,7 +29,6 @@ pub fn pattern(seed: u64, from: u64, n: usize) -> Vec<u8> {
 
 #[derive(Clone, Debug)]
 pub struct Msg {
-    pub at: Nanos,
     pub rxq: u16,
     pub cpl: Vec<u8>,
     pub payload: Vec<u8>,
@@ -55,17 +54,22 @@ pub struct Bench {
     pub writes: u64,
     /// Every CPL and DMA, hashed in order.
     pub trace: u64,
-    pub now: Nanos,
 }
 
 impl Bench {
     fn note(&mut self, what: u64) {
-        self.trace = (self.trace ^ what).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
+        self.trace = (self.trace ^ what)
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(17);
     }
     fn at(&mut self, addr: u64, n: usize) -> Result<&mut [u8], DmaFault> {
-        let off = addr.checked_sub(MEM_BASE).ok_or(DmaFault { addr, len: n })?;
+        let off = addr
+            .checked_sub(MEM_BASE)
+            .ok_or(DmaFault { addr, len: n })?;
         let off = usize::try_from(off).unwrap();
-        self.mem.get_mut(off..off.saturating_add(n)).ok_or(DmaFault { addr, len: n })
+        self.mem
+            .get_mut(off..off.saturating_add(n))
+            .ok_or(DmaFault { addr, len: n })
     }
 }
 
@@ -91,8 +95,11 @@ impl Host for Bench {
         for b in cpl.iter().chain(payload.iter().step_by(97)) {
             self.note(u64::from(*b));
         }
-        let at = self.now;
-        self.new.push_back(Msg { at, rxq, cpl: cpl.to_vec(), payload: payload.to_vec() });
+        self.new.push_back(Msg {
+            rxq,
+            cpl: cpl.to_vec(),
+            payload: payload.to_vec(),
+        });
     }
     fn frame(&mut self, port: u8, frame: &[u8]) {
         self.frames.push((port, frame.to_vec()));
@@ -174,7 +181,10 @@ impl Rig {
     pub fn new(cfg: Config) -> Self {
         let chip = cfg.chip;
         let credits = cfg.tx_credits;
-        let b = Bench { mem: vec![0; 48 << 20], ..Bench::default() };
+        let b = Bench {
+            mem: vec![0; 48 << 20],
+            ..Bench::default()
+        };
         Self {
             card: Card::new(cfg).unwrap(),
             b,
@@ -216,17 +226,18 @@ impl Rig {
 
     /// Runs the next event. False if there is none.
     pub fn step(&mut self) -> bool {
-        let Some(at) = self.card.next_event() else { return false };
+        let Some(at) = self.card.next_event() else {
+            return false;
+        };
         self.advance(at);
         true
     }
 
     pub fn advance(&mut self, to: Nanos) {
         self.now = self.now.max(to);
-        self.b.now = self.now;
         self.card.advance(self.now, &mut self.b);
         self.steps += 1;
-        if self.steps % self.check_every == 0 {
+        if self.steps.is_multiple_of(self.check_every) {
             self.card.check().unwrap();
         }
         while let Some(m) = self.b.new.pop_front() {
@@ -259,8 +270,16 @@ impl Rig {
     pub fn run_while(&mut self, what: &str, mut more: impl FnMut(&mut Self) -> bool) {
         let end = self.now + FOREVER;
         while more(self) {
-            assert!(self.step(), "{what}: nothing more will happen: {:?}", self.card.stats());
-            assert!(self.now < end, "{what}: takes for ever: {:?}", self.card.stats());
+            assert!(
+                self.step(),
+                "{what}: nothing more will happen: {:?}",
+                self.card.stats()
+            );
+            assert!(
+                self.now < end,
+                "{what}: takes for ever: {:?}",
+                self.card.stats()
+            );
         }
     }
 
@@ -279,7 +298,10 @@ impl Rig {
         self.wait(op, |m| m.tid() == tid)
     }
     pub fn count(&self, op: Opcode, tid: u32) -> usize {
-        self.log.iter().filter(|m| m.op() == op && m.tid() == tid).count()
+        self.log
+            .iter()
+            .filter(|m| m.op() == op && m.tid() == tid)
+            .count()
     }
 
     /// What a driver does with each CPL.
@@ -298,7 +320,10 @@ impl Rig {
                     flow.done += plen;
                 }
                 if ack.seq_vld {
-                    assert!(ack.snd_una.wrapping_sub(flow.una) < 1 << 31, "snd_una went back");
+                    assert!(
+                        ack.snd_una.wrapping_sub(flow.una) < 1 << 31,
+                        "snd_una went back"
+                    );
                     flow.una = ack.snd_una;
                 }
             }
@@ -370,7 +395,12 @@ impl Rig {
     }
 
     pub fn close_listener(&mut self, stid: u32) -> wire::CplStatus {
-        let m = wire::CloseListsrvReq { stid, queue: RXQ_B, ipv6: false, no_reply: false };
+        let m = wire::CloseListsrvReq {
+            stid,
+            queue: RXQ_B,
+            ipv6: false,
+            no_reply: false,
+        };
         let mut wr = [0xa5; wire::CloseListsrvReq::LEN];
         m.emit(&mut wr).unwrap();
         self.submit(CTRL, &wr);
@@ -381,7 +411,11 @@ impl Rig {
     pub fn opts(&self, o: &Opts, rxq: u16, mss: u8, port: u8) -> (u64, u32) {
         let opt0 = wire::Opt0 {
             tx_chan: port,
-            ulp_mode: if o.ddp { wire::UlpMode::TcpDdp as u8 } else { 0 },
+            ulp_mode: if o.ddp {
+                wire::UlpMode::TcpDdp as u8
+            } else {
+                0
+            },
             rcv_bufsiz: o.rcv_kb,
             l2t_idx: u16::from(port),
             tcam_bypass: true,
@@ -405,7 +439,11 @@ impl Rig {
     pub fn act_open(&mut self, atid: u16, lport: u16, pport: u16, o: &Opts) {
         let (opt0, opt2) = self.opts(o, RXQ_A, o.mss_a, 0);
         let m = wire::ActOpenReq {
-            atid: wire::QidTid { tid: atid, cookie: 1, qid: RXQ_A },
+            atid: wire::QidTid {
+                tid: atid,
+                cookie: 1,
+                qid: RXQ_A,
+            },
             local_port: lport,
             peer_port: pport,
             local_ip: IP_A,
@@ -422,7 +460,13 @@ impl Rig {
 
     pub fn accept(&mut self, tid: u32, o: &Opts) {
         let (opt0, opt2) = self.opts(o, RXQ_B, o.mss_b, 1);
-        let m = wire::PassAcceptRpl { tid, opt0, opt2, iss: o.iss_b, opt3: 0 };
+        let m = wire::PassAcceptRpl {
+            tid,
+            opt0,
+            opt2,
+            iss: o.iss_b,
+            opt3: 0,
+        };
         let mut wr = vec![0xa5; wire::PassAcceptRpl::len(self.chip)];
         m.emit(&mut wr, self.chip).unwrap();
         self.submit(CTRL, &wr);
@@ -436,10 +480,19 @@ impl Rig {
             (wire::FlowcParam::SndNxt, snd_nxt),
         ];
         let mut wr = vec![0xa5; wire::Flowc::len(params.len())];
-        wire::Flowc { tid, params: &params }.emit(&mut wr).unwrap();
+        wire::Flowc {
+            tid,
+            params: &params,
+        }
+        .emit(&mut wr)
+        .unwrap();
         let credits = (wr.len() / 16) as u16;
         self.submit(OFLD, &wr);
-        let mut flow = Flow { avail: self.credits - credits, una: snd_nxt, ..Flow::default() };
+        let mut flow = Flow {
+            avail: self.credits - credits,
+            una: snd_nxt,
+            ..Flow::default()
+        };
         flow.out.push_back((credits, 0));
         self.flows.insert(tid, flow);
     }
@@ -457,7 +510,14 @@ impl Rig {
         let a = m.tid();
         let est = wire::ActEstablish::parse(&m.cpl).unwrap();
         self.flowc(a, RXQ_A, est.snd_isn);
-        self.recv.insert(a, Recv { nxt: est.rcv_isn, auto_ack: true, ..Recv::default() });
+        self.recv.insert(
+            a,
+            Recv {
+                nxt: est.rcv_isn,
+                auto_ack: true,
+                ..Recv::default()
+            },
+        );
         let m = self.wait_tid(Opcode::PassEstablish, b);
         let est = wire::PassEstablish::parse(&m.cpl).unwrap();
         self.flowc(b, RXQ_B, est.snd_isn);
@@ -473,14 +533,21 @@ impl Rig {
 
     /// A connection whose passive end is in DDP mode, switched on.
     pub fn connect_ddp(&mut self) -> (u32, u32) {
-        let o = Opts { ddp: true, ..Opts::default() };
+        let o = Opts {
+            ddp: true,
+            ..Opts::default()
+        };
         let (a, b) = self.connect_with(&o, 5000);
         self.ddp_on(b);
         (a, b)
     }
 
     pub fn rx_ack(&mut self, tid: u32, credits: u32) {
-        let m = wire::RxDataAck { tid, credits, ..wire::RxDataAck::default() };
+        let m = wire::RxDataAck {
+            tid,
+            credits,
+            ..wire::RxDataAck::default()
+        };
         let mut wr = [0xa5; wire::RxDataAck::LEN];
         m.emit(&mut wr).unwrap();
         self.submit(CTRL, &wr);
@@ -491,7 +558,16 @@ impl Rig {
         let plen = segs.iter().map(|s| s.1).sum();
         let len = (16 + wire::dsgl_len(segs.len())).next_multiple_of(16);
         let mut wr = vec![0; len];
-        let h = wire::OfldTxData { tid, plen, immdlen: 0, len, compl, shove, ulp_mode: 0, ..Default::default() };
+        let h = wire::OfldTxData {
+            tid,
+            plen,
+            immdlen: 0,
+            len,
+            compl,
+            shove,
+            ulp_mode: 0,
+            ..Default::default()
+        };
         h.emit(&mut wr).unwrap();
         wire::emit_dsgl(segs, &mut wr[16..]).unwrap();
         wr
@@ -523,8 +599,12 @@ impl Rig {
 
     fn push(&mut self, tid: u32) {
         loop {
-            let Some(flow) = self.flows.get_mut(&tid) else { return };
-            let Some((wr, _)) = flow.wait.front() else { return };
+            let Some(flow) = self.flows.get_mut(&tid) else {
+                return;
+            };
+            let Some((wr, _)) = flow.wait.front() else {
+                return;
+            };
             let credits = (wr.len() / 16) as u16;
             if credits > flow.avail {
                 return;
@@ -562,7 +642,9 @@ impl Rig {
 
     /// Runs until `n` bytes in all have come in CPL_RX_DATA.
     pub fn recv_bytes(&mut self, tid: u32, n: usize) {
-        self.run_while("receive", |r| r.recv.get(&tid).is_none_or(|v| v.data.len() < n));
+        self.run_while("receive", |r| {
+            r.recv.get(&tid).is_none_or(|v| v.data.len() < n)
+        });
     }
 
     pub fn close(&mut self, tid: u32) {
@@ -577,13 +659,23 @@ impl Rig {
         self.flows.remove(&tid);
     }
     pub fn abort(&mut self, tid: u32) {
-        let m = wire::AbortReq { tid, rsvd0: 0, rsvd1: 0, cmd: wire::AbortCmd::SEND_RST };
+        let m = wire::AbortReq {
+            tid,
+            rsvd0: 0,
+            rsvd1: 0,
+            cmd: wire::AbortCmd::SEND_RST,
+        };
         let mut wr = [0xa5; wire::AbortReq::LEN];
         m.emit(&mut wr).unwrap();
         self.submit(OFLD, &wr);
     }
     pub fn abort_rpl(&mut self, tid: u32) {
-        let m = wire::AbortRpl { tid, rsvd0: 0, rsvd1: 0, cmd: wire::AbortCmd::NO_RST };
+        let m = wire::AbortRpl {
+            tid,
+            rsvd0: 0,
+            rsvd1: 0,
+            cmd: wire::AbortCmd::NO_RST,
+        };
         let mut wr = [0xa5; wire::AbortRpl::LEN];
         m.emit(&mut wr).unwrap();
         self.submit(OFLD, &wr);
@@ -612,8 +704,7 @@ impl Rig {
     pub fn ddp_on(&mut self, tid: u32) {
         self.set_tcb(tid, &wire::tcb::ddp_on(), None);
         self.set_tcb(tid, &wire::tcb::coalesce_off(), None);
-        self.run(3_000);
-        assert!(self.card.connection(tid).unwrap().ddp.on);
+        self.run_while("DDP on", |r| !r.card.connection(tid).unwrap().ddp.on);
     }
 
     /// Writes the pods of a buffer over `pages`; `pod` is the index of the first.
@@ -621,7 +712,11 @@ impl Rig {
         let shift = self.card.config().page_shifts[usize::from(b.pgsz)];
         let span = u64::from(b.offset) + u64::from(b.len);
         let npages = span.div_ceil(1 << shift) as usize;
-        assert_eq!(npages, b.pages.len(), "the test's pages do not cover its buffer");
+        assert_eq!(
+            npages,
+            b.pages.len(),
+            "the test's pages do not cover its buffer"
+        );
         let tag = wire::PpodTag::new(b.pgsz, pod * 64).0;
         let n = npages.div_ceil(4);
         let pods: Vec<wire::PagePod> = (0..n)
@@ -694,7 +789,13 @@ impl Rig {
             let p = *p;
             self.mem(p, 1 << shift).fill(0xee);
         }
-        Buf { pages, offset, len, pgsz, shift }
+        Buf {
+            pages,
+            offset,
+            len,
+            pgsz,
+            shift,
+        }
     }
 
     pub fn arm_new(&mut self, tid: u32, which: usize, pod: u32, len: u32, only: bool) -> Buf {
@@ -712,8 +813,14 @@ impl Rig {
         }
         let from = b.offset as usize;
         let to = from + b.len as usize;
-        assert!(all[..from].iter().all(|&x| x == 0xee), "written before the buffer");
-        assert!(all[to..].iter().all(|&x| x == 0xee), "written past the buffer");
+        assert!(
+            all[..from].iter().all(|&x| x == 0xee),
+            "written before the buffer"
+        );
+        assert!(
+            all[to..].iter().all(|&x| x == 0xee),
+            "written past the buffer"
+        );
         all[from..to].to_vec()
     }
 

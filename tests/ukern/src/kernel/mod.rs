@@ -1,5 +1,6 @@
 //! Boot, the test's handle on the kernel, and shutdown.
 
+mod parts;
 mod tables;
 
 use std::ops::Deref;

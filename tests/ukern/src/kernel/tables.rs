@@ -1,6 +1,7 @@
 //! What every part of the kernel contributes: exported functions, exported variables, and the steps
 //! of boot and shutdown.
 
+use super::parts;
 use crate::ksym::{Export, KData};
 
 /// The exported functions of all parts.
@@ -19,12 +20,14 @@ pub(super) fn exports() -> Vec<&'static [Export]> {
         crate::vnet::symbols(),
     ];
     all.extend(crate::locks::symbols());
+    all.extend(crate::sysctl::symbols());
+    all.extend(parts::exports());
     all
 }
 
 /// The exported variables of all parts.
 pub(super) fn data() -> Vec<&'static [&'static KData]> {
-    vec![
+    let mut all = vec![
         crate::epoch::data(),
         crate::init::data(),
         super::data(),
@@ -32,10 +35,13 @@ pub(super) fn data() -> Vec<&'static [&'static KData]> {
         crate::locks::data(),
         crate::mbuf::data(),
         crate::printf::data(),
+        crate::sysctl::data(),
         crate::taskqueue::data(),
         crate::time::data(),
         crate::vnet::data(),
-    ]
+    ];
+    all.extend(parts::data());
+    all
 }
 
 /// Boot steps of parts beyond the core, in order.
@@ -45,10 +51,14 @@ pub(super) fn boot() {
     crate::mbuf::boot();
     crate::callout::boot();
     crate::taskqueue::boot();
+    crate::sysctl::boot();
+    parts::boot();
 }
 
 /// Before the last settling of a shutdown: parts stop what would go on for ever.
-pub(super) fn quiesce(_k: &super::Kernel) {}
+pub(super) fn quiesce(k: &super::Kernel) {
+    k.exec(parts::quiesce);
+}
 
 /// Checks of parts at shutdown; each may panic.
 pub(super) fn check() {
@@ -59,11 +69,14 @@ pub(super) fn check() {
 pub(super) fn leaks() -> Vec<String> {
     let mut all = crate::uma::leaks();
     all.extend(crate::taskqueue::leaks());
+    all.extend(parts::leaks());
     all
 }
 
 /// Forgets the state of parts, last booted first.
 pub(super) fn shutdown() {
+    parts::shutdown();
+    crate::sysctl::shutdown();
     crate::taskqueue::shutdown();
     crate::callout::shutdown();
     crate::mbuf::shutdown();

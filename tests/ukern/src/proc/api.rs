@@ -212,9 +212,18 @@ pub enum SigAction {
     Default,
     /// `SIG_IGN`
     Ignore,
-    /// A handler that counts: see `Proc::signals`. A sleeping system call ends with EINTR
-    /// (or a short count where something was moved); no SA_RESTART.
+    /// A handler that does nothing. A sleeping system call ends with EINTR (or a short count
+    /// where something was moved); no SA_RESTART.
     Catch,
+}
+
+impl Signal {
+    /// The one of this FreeBSD number.
+    #[must_use]
+    pub fn from_number(n: i32) -> Option<Signal> {
+        use Signal::{Alrm, Int, Io, Kill, Pipe, Segv, Term, Urg, Usr1, Usr2};
+        [Int, Kill, Segv, Pipe, Alrm, Term, Urg, Io, Usr1, Usr2].into_iter().find(|s| *s as i32 == n)
+    }
 }
 
 /// How a process ended.
@@ -239,7 +248,7 @@ pub struct ProcConfig {
     pub memlock: Option<u64>,
     /// `RLIMIT_NOFILE`.
     pub nofile: usize,
-    /// Disposition of SIGPIPE at start; a test program usually wants `Catch` (the default).
+    /// Disposition of SIGPIPE at start; `Ignore` by default, as most servers have it.
     pub sigpipe: SigAction,
     /// Bytes of `va` space the layout of mmap starts from; every process may have another.
     pub mmap_base: UserVa,
@@ -252,7 +261,7 @@ impl Default for ProcConfig {
             vnet: 0,
             memlock: None,
             nofile: 1024,
-            sigpipe: SigAction::Catch,
+            sigpipe: SigAction::Ignore,
             mmap_base: 0x10_0000_0000,
         }
     }

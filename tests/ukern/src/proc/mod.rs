@@ -4,7 +4,7 @@
 //!
 //! ```ignore
 //! // Kernel
-//! fn spawn<R: Send + 'static>(&self, cfg: ProcConfig, main: impl FnOnce(&Proc) -> R + Send + 'static) -> Child<R>;
+//! fn spawn<R: 'static>(&self, cfg: ProcConfig, main: impl FnOnce(&Proc) -> R + 'static) -> Child<R>;
 //! fn ifconfig(&self, ifname: &str, cidr: &str, vnet: VnetId, toe: bool) -> Sys<()>;  // "10.0.0.1/24"; moves the ifnet to vnet
 //! fn ifconfig_toe(&self, ifname: &str, on: bool) -> Sys<()>;                          // SIOCSIFCAP as ifconfig [-]toe
 //! fn ifconfig_mtu(&self, ifname: &str, mtu: u32) -> Sys<()>;                          // SIOCSIFMTU
@@ -26,13 +26,13 @@
 //!
 //! // Proc: the process itself
 //! fn pid(&self) -> i32;
-//! fn fork<R>(&self, child: impl FnOnce(&Proc) -> R + Send + 'static) -> Sys<Child<R>>;   // COW memory, shared files
-//! fn thread<R>(&self, f: impl FnOnce(&Proc) -> R + Send + 'static) -> Sys<Thread<R>>;    // same address space; .join()
+//! fn fork<R>(&self, child: impl FnOnce(&Proc) -> R + 'static) -> Sys<Child<R>>;   // COW memory, shared files
+//! fn thread<R>(&self, f: impl FnOnce(&Proc) -> R + 'static) -> Sys<Thread<R>>;    // same address space; .join()
 //! fn exec(&self) -> Sys<()>;            // drops the address space as execve does: AIO rundown, fresh vmspace
 //! fn exit(&self, code: i32) -> !;
 //! fn kill(&self, pid: i32, sig: Signal) -> Sys<()>;
 //! fn sigaction(&self, sig: Signal, act: SigAction);
-//! fn signals(&self, sig: Signal) -> u32;              // caught so far
+//! fn signals(&self, sig: Signal) -> u32;              // posted so far, whatever the disposition
 //! fn sleep(&self, d: Duration);  fn now(&self) -> Duration;  fn yield_now(&self);
 //! // memory
 //! fn mmap(&self, len: usize, prot: Prot) -> Sys<UserVa>;                 // MAP_ANON | MAP_PRIVATE
@@ -84,8 +84,41 @@
 //! fn aio_wait(&self, cb: AioCb) -> Sys<usize>;         // suspend without limit, then return
 //! ```
 
+mod aio;
 mod api;
 mod errno;
+pub(crate) mod file;
+mod mem;
+mod process;
+mod signal;
+mod sock;
+
+use std::time::Duration;
+
+use crate::kp::Kp;
+use crate::sched::{self, SBT_1S, Sbt};
+use crate::sys;
 
 pub use api::*;
 pub use errno::{Errno, Sys};
+pub use mem::ShmObject;
+pub use process::{Child, Proc, Thread};
+
+pub(crate) use mem::mlock;
+pub(crate) use process::{boot, data, leaks, quiesce, shutdown, spawn_kproc};
+pub(crate) use signal::{psignal, symbols};
+
+pub(crate) fn to_sbt(d: Duration) -> Sbt {
+    let frac = (u64::from(d.subsec_nanos()) << 32) / 1_000_000_000;
+    (d.as_secs().min(i32::MAX as u64) as i64 * SBT_1S) + frac as i64
+}
+
+fn from_sbt(t: Sbt) -> Duration {
+    let nanos = ((t & (SBT_1S - 1)) as u64 * 1_000_000_000) >> 32;
+    Duration::new((t >> 32) as u64, nanos as u32)
+}
+
+/// The running process.
+fn curproc() -> Kp<sys::proc_> {
+    Kp::new(sched::current_thread().td_proc)
+}

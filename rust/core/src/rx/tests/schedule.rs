@@ -1,0 +1,367 @@
+//! Seeded schedules: everything in any order, with I1, I2, I3, I5, I7, I8 after each step.
+//!
+//! `SEED=n cargo test` replays one.
+
+use std::vec::Vec;
+
+use super::bench::{Bench, Read, SEQ, seeds};
+use super::stream;
+use crate::errno::Errno;
+use crate::os::Counter;
+use crate::pageset::Want;
+use crate::testos::{PAGE, Rng, TestOs};
+
+/// What a schedule may do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mix {
+    /// The same few buffers again and again, else a new one each time.
+    reuse: bool,
+    /// Cancels.
+    cancel: bool,
+    /// Refusals of work requests, page pods, mbufs; readers inside.
+    short: bool,
+    /// Falling out of DDP, push timer.
+    unruly: bool,
+    /// Plain reads when no job is there.
+    plain: bool,
+    /// SS_NBIO comes and goes.
+    nbio: bool,
+}
+
+struct Run {
+    b: Bench,
+    mix: Mix,
+    open: Vec<Read>,
+    idle_bufs: Vec<(u64, usize)>,
+    want: Option<Want>,
+    seen: usize,
+    sent: u32,
+    fin: bool,
+    reset: bool,
+}
+
+const GUARD: usize = 64;
+
+impl Run {
+    fn new(r: &mut Rng, mix: Mix) -> Run {
+        let mut os = TestOs::with_ppods(r.range(40, 400) as u32);
+        os.rcv_hiwat = [8 << 10, 64 << 10, 256 << 10][r.range(0, 2) as usize];
+        if mix.short {
+            os.page_budget = r.range(40, 300) as u32;
+        }
+        let mut bufs = Vec::new();
+        for _ in 0..6 {
+            bufs.push(Run::buffer(&mut os, r));
+        }
+        Run {
+            b: Bench::with(os),
+            mix,
+            open: Vec::new(),
+            idle_bufs: bufs,
+            want: None,
+            seen: 0,
+            sent: 0,
+            fin: false,
+            reset: false,
+        }
+    }
+
+    fn buffer(os: &mut TestOs, r: &mut Rng) -> (u64, usize) {
+        let len = [r.range(1, 200), r.range(1, 9000), r.range(4096, 70_000)];
+        let len = len[r.range(0, 2) as usize] as usize;
+        let run = [1, 1, 4, 5, 16][r.range(0, 4) as usize];
+        let addr = os.mem.alloc(len + 2 * GUARD, r.range(0, PAGE - 1), run);
+        (addr + GUARD as u64, len)
+    }
+
+    /// I1, I2, I8 for what completed since last time.
+    fn judge(&mut self) {
+        while let Some((id, result)) = self.b.os.completed.get(self.seen).copied() {
+            self.seen += 1;
+            let at = self.open.iter().position(|r| r.id == id).expect("completed, not open");
+            let r = self.open.remove(at);
+            match result {
+                Ok(n) => {
+                    if n == 0 {
+                        assert!(self.fin || self.reset, "end of file without a FIN");
+                    }
+                    self.b.expect_bytes(r.addr, n);
+                }
+                Err(Errno::ECANCELED) => assert!(self.mix.cancel),
+                Err(Errno::ECONNRESET) => assert!(self.reset),
+                Err(e) => panic!("{e:?}"),
+            }
+            // No byte outside of the buffer.
+            let before = self.b.os.mem.user_read(r.addr - GUARD as u64, GUARD);
+            let after = self.b.os.mem.user_read(r.addr + r.len as u64, GUARD);
+            assert!(before.iter().chain(&after).all(|b| *b == 0xee), "wrote past {r:?}");
+            self.idle_bufs.push((r.addr, r.len));
+        }
+    }
+
+    fn submit(&mut self, r: &mut Rng) {
+        if self.open.len() > 6 || self.b.rx.dead {
+            return;
+        }
+        let (addr, len) = if self.mix.reuse && !self.idle_bufs.is_empty() {
+            let i = r.range(0, self.idle_bufs.len() as u64 - 1) as usize;
+            self.idle_bufs.swap_remove(i)
+        } else {
+            Run::buffer(&mut self.b.os, r)
+        };
+        if self.mix.reuse && r.one_in(6) {
+            // Another mapping at the same place (I7).
+            self.b.os.mem.remap(addr - GUARD as u64, len + 2 * GUARD);
+        }
+        let job = self.b.os.job(addr, len);
+        let id = crate::os::Job::id(&job);
+        let (rx, sh, os) = (&mut self.b.rx, &mut self.b.sh, &mut self.b.os);
+        match rx.aio_read(sh, os, job) {
+            Ok(()) => self.open.push(Read { id, addr, len }),
+            Err(job) => {
+                assert!(self.fin, "declined in mid-stream");
+                job.end();
+                self.idle_bufs.push((addr, len));
+            }
+        }
+    }
+
+    fn receive(&mut self, r: &mut Rng) {
+        if self.fin || self.reset {
+            return;
+        }
+        let n = [r.range(1, 100), r.range(1, 3000), r.range(1, 20_000)][r.range(0, 2) as usize];
+        let n = (n as u32).min(self.b.card.wnd);
+        if n > 0 {
+            self.b.card.recv(n, r.one_in(4));
+            self.sent += n;
+        }
+    }
+
+    fn worker(&mut self, r: &mut Rng) {
+        match self.want.take() {
+            Some(w) => {
+                let pages = if self.mix.short && r.one_in(8) {
+                    Err(Errno::ENOMEM)
+                } else {
+                    self.b.os.hold(&w)
+                };
+                self.b.ready(w, pages);
+            }
+            None if self.b.os.kicked => {
+                self.b.os.kicked = false;
+                self.want = self.b.want();
+            }
+            None => {}
+        }
+    }
+
+    fn shortage(&mut self, r: &mut Rng) {
+        let os = &mut self.b.os;
+        match r.range(0, 7) {
+            0 => os.wr_budget = r.range(0, 3) as u32,
+            1 => os.deny_ppods = !os.deny_ppods,
+            2 => os.deny_mbufs = !os.deny_mbufs,
+            3 => os.reader_inside = !os.reader_inside,
+            4..=5 => self.plenty(),
+            _ => {}
+        }
+    }
+
+    fn plenty(&mut self) {
+        let os = &mut self.b.os;
+        os.wr_budget = u32::MAX;
+        os.deny_ppods = false;
+        os.deny_mbufs = false;
+        os.reader_inside = false;
+    }
+
+    fn plain(&mut self, r: &mut Rng) {
+        if self.open.is_empty() && !self.b.os.rcv.is_empty() {
+            let got = self.b.os.plain_read(r.range(1, 5000) as usize);
+            assert_eq!(got, stream(self.b.pos, got.len()));
+            self.b.pos = self.b.pos.wrapping_add(got.len() as u32);
+            self.b.rx.rcvd(&mut self.b.sh, &mut self.b.os);
+        }
+    }
+
+    fn step(&mut self, r: &mut Rng) {
+        match r.range(0, 99) {
+            0..=17 => self.submit(r),
+            18..=39 => self.receive(r),
+            40..=59 => drop(self.b.exec_one()),
+            60..=79 => drop(self.b.deliver_one().unwrap()),
+            80..=88 => self.worker(r),
+            89..=90 if self.mix.cancel && !self.open.is_empty() => {
+                let i = r.range(0, self.open.len() as u64 - 1) as usize;
+                assert!(self.b.cancel(self.open[i].id), "an open job was not found");
+            }
+            91..=93 if self.mix.short => self.shortage(r),
+            94 if self.mix.unruly => self.b.card.fall_out(),
+            95 if self.mix.unruly => self.b.card.time_out(),
+            96 if self.mix.plain => self.plain(r),
+            97 if self.mix.nbio => self.b.os.nonblocking = !self.b.os.nonblocking,
+            98 => self.b.os.mem.touch_map(),
+            _ if self.b.os.retry => {
+                self.b.os.retry = false;
+                self.b.retry();
+            }
+            _ => {}
+        }
+        self.judge();
+        self.b.check();
+    }
+
+    /// Let everything run until nothing moves.
+    fn drain(&mut self) {
+        self.plenty();
+        self.b.os.page_budget = u32::MAX;
+        for turn in 0.. {
+            assert!(turn < 20_000, "it never ends");
+            let mut moved = self.b.exec_one();
+            moved |= self.b.deliver_one().unwrap();
+            if let Some(w) = self.want.take() {
+                let pages = self.b.os.hold(&w);
+                self.b.ready(w, pages);
+                moved = true;
+            } else if core::mem::take(&mut self.b.os.kicked) {
+                self.want = self.b.want();
+                moved = true;
+            }
+            if core::mem::take(&mut self.b.os.retry) {
+                self.b.retry();
+                moved = true;
+            }
+            self.judge();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn end(mut self, r: &mut Rng) -> Totals {
+        if r.one_in(4) {
+            // A reset: whatever is under way is lost, but every job ends.
+            self.reset = true;
+            self.b.card.out.clear();
+            let (rx, sh, os) = (&mut self.b.rx, &mut self.b.sh, &mut self.b.os);
+            rx.fail_all(sh, os, Some(Errno::ECONNRESET));
+            self.judge();
+            if let Some(w) = self.want.take() {
+                let pages = self.b.os.hold(&w);
+                self.b.ready(w, pages);
+            }
+            self.judge();
+        } else {
+            if r.one_in(2) {
+                self.drain();
+            }
+            self.fin = true;
+            self.b.card.fin();
+            self.drain();
+            assert!(self.b.os.rcv_shut, "the socket never heard of the FIN");
+            // Nothing lost: what the peer sent was read or can be.
+            let left = self.b.os.plain_read(usize::MAX);
+            assert_eq!(left, stream(self.b.pos, left.len()));
+            let read = self.b.pos.wrapping_sub(SEQ) as usize + left.len();
+            assert_eq!(read, self.sent as usize, "bytes lost");
+        }
+        assert!(self.open.is_empty(), "never completed: {:?}", self.open);
+        let c = |c| self.b.counter(c);
+        let copied = c(Counter::RxCopiedBeforeDdp)
+            + c(Counter::RxCopiedNoBuffer)
+            + c(Counter::RxCopiedNoPpods)
+            + c(Counter::RxCopiedDdpOff);
+        let totals = [
+            c(Counter::RxPlacedOctets),
+            copied,
+            self.b.os.moved,
+            c(Counter::CacheHit),
+            c(Counter::CacheEvict),
+            c(Counter::CancelClean),
+            c(Counter::CancelShort),
+            c(Counter::NoWr),
+            c(Counter::NoPpods),
+            self.b.os.returned,
+            c(Counter::RxPlainOctets),
+        ];
+        self.b.finish();
+        totals
+    }
+}
+
+/// Sums over a schedule: octets placed, copied, moved within pages; cache hits, evictions; clean
+/// and short cancels; shortages of work requests and page pods; octets returned to so_rcv, read
+/// plainly.
+type Totals = [u64; 11];
+
+/// Run `n` schedules; each of the totals named in `must` must be reached by some.
+fn schedules(n: u64, steps: u32, mix: Mix, must: &[usize]) {
+    let sums = std::sync::Mutex::new(Totals::default());
+    seeds(n, |r| {
+        let mut run = Run::new(r, mix);
+        for _ in 0..steps {
+            run.step(r);
+        }
+        let totals = run.end(r);
+        let mut sums = sums.lock().unwrap();
+        for (s, t) in sums.iter_mut().zip(totals) {
+            *s += t;
+        }
+    });
+    let sums = sums.into_inner().unwrap();
+    std::println!("{sums:?}");
+    if std::env::var_os("SEED").is_none() {
+        for i in must {
+            assert!(sums[*i] > 0, "no schedule reached total {i}: {sums:?}");
+        }
+    }
+}
+
+#[test]
+fn plain_sailing() {
+    schedules(100, 500, Mix::default(), &[0, 1, 2]);
+}
+
+#[test]
+fn with_reuse() {
+    let mix = Mix { reuse: true, plain: true, ..Mix::default() };
+    schedules(100, 500, mix, &[0, 1, 2, 3, 4, 10]);
+}
+
+#[test]
+fn with_cancels() {
+    let mix = Mix { reuse: true, cancel: true, ..Mix::default() };
+    schedules(150, 500, mix, &[0, 1, 2, 3, 5, 6]);
+}
+
+#[test]
+fn with_shortages() {
+    let mix = Mix { reuse: true, short: true, ..Mix::default() };
+    schedules(150, 600, mix, &[0, 1, 2, 3, 4, 7, 8, 9]);
+}
+
+#[test]
+fn with_an_unruly_adapter() {
+    let mix = Mix { unruly: true, ..Mix::default() };
+    schedules(150, 500, mix, &[0, 1, 2]);
+}
+
+#[test]
+fn with_nonblocking_sockets() {
+    let mix = Mix { nbio: true, unruly: true, ..Mix::default() };
+    schedules(100, 500, mix, &[0, 1]);
+}
+
+#[test]
+fn with_everything() {
+    let mix = Mix {
+        reuse: true,
+        cancel: true,
+        short: true,
+        unruly: true,
+        plain: true,
+        nbio: true,
+    };
+    schedules(300, 600, mix, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+}

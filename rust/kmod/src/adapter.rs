@@ -1,0 +1,253 @@
+//! What connections of one adapter share: identifiers, page pods, the retry of shortages, and
+//! the teardown of what has ended.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use kpi::mem::{Arc, Graveyard, Last, Linked, Slice, Sole, Wait};
+use kpi::mtx::Mutex;
+use kpi::tom::{Gauge, Tom, WrQueue};
+use kpi::{Error, sys};
+use toehold_core::os::Counter;
+use toehold_core::ppod::{Geometry, Node, Ppods, Region};
+use toehold_core::shared::Tunables;
+use wire::{Chip, TidRelease};
+
+use crate::listen::{Lctx, Synqe};
+use crate::tids::Table;
+use crate::toepcb::Toepcb;
+
+/// Milliseconds until a shortage is looked at again, if nothing else wakes it before.
+const RETRY_MS: u32 = 5;
+
+/// Counters beyond those of core; the numbers are places in the shim's table.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub enum Extra {
+    /// SYNs not offloaded.
+    ListenRejects = Counter::Count as usize,
+    /// Work requests dropped for want of a next hop.
+    L2Failures,
+    /// How many counters there are.
+    End,
+}
+
+const _: () = assert!(Extra::End as usize == sys::TH_NCOUNTERS as usize);
+
+/// Who a tid stands for.
+pub enum Tid {
+    /// A connection.
+    Toep(Arc<Toepcb>),
+    /// A SYN that we answered.
+    Synqe(Arc<Synqe>),
+    /// Nobody: CPL_TID_RELEASE could not be sent yet, on this port's queue.
+    Releasing(u32),
+}
+
+impl Last for Tid {}
+
+/// One adapter.
+pub struct Adapter {
+    /// The shim's side.
+    pub tom: Tom,
+    /// What the adapter is.
+    pub info: sys::th_adapter_info,
+    /// Chip generation.
+    pub chip: Chip,
+    /// Layout of the page-pod memory.
+    pub geometry: Geometry,
+    ppods: Mutex<Region<Slice<Node>>>,
+    /// Connections and answered SYNs.
+    pub tids: Table<Tid>,
+    /// Active opens under way.
+    pub atids: Table<Toepcb>,
+    /// Listeners.
+    pub stids: Table<Lctx>,
+    toepcbs: AtomicU32,
+    /// Connections that have ended and are to be torn down.
+    pub dead: Graveyard<Toepcb>,
+    /// Listeners whose inpcb is to be released.
+    pub dead_lctx: Graveyard<Lctx>,
+}
+
+impl Last for Adapter {}
+
+impl Adapter {
+    /// Build the tables. Sleeps.
+    ///
+    /// # Errors
+    /// ENXIO if the adapter has no usable DDP memory, ENOMEM.
+    pub fn new(tom: Tom, info: &sys::th_adapter_info) -> Result<Arc<Adapter>, Error> {
+        let chip = match info.chip {
+            sys::TH_CHIP_T4 => Chip::T4,
+            sys::TH_CHIP_T5 => Chip::T5,
+            _ => Chip::T6,
+        };
+        let geometry =
+            Geometry::new(info.ddp_start, info.ddp_size, info.page_shift).ok_or(Error(6))?;
+        let nodes = Slice::new(geometry.ppods() as usize, Wait::Ok, |_| Node::default())?;
+        let ppods = Mutex::new(c"toehold ppods", Region::new(nodes));
+        let tids = Table::new(c"toehold tids", info.ntids)?;
+        let atids = Table::new(c"toehold atids", info.natids)?;
+        let stids = Table::new(c"toehold stids", info.nstids)?;
+        Arc::new(Wait::Ok, || Adapter {
+            tom,
+            info: *info,
+            chip,
+            geometry,
+            ppods,
+            tids,
+            atids,
+            stids,
+            toepcbs: AtomicU32::new(0),
+            dead: Graveyard::default(),
+            dead_lctx: Graveyard::default(),
+        })
+    }
+
+    /// Settings as core wants them.
+    pub fn tunables(&self) -> Tunables {
+        let t = self.tom.tunables();
+        Tunables {
+            ddp: t.ddp != 0,
+            tx_zcopy: t.tx_zcopy != 0,
+            sndbuf: t.sndbuf,
+            cache: u16::try_from(t.ddp_cache).unwrap_or(0),
+        }
+    }
+
+    /// Count an event of the module's own.
+    pub fn count(&self, c: Extra) {
+        self.tom.count(c as usize, 1);
+    }
+
+    /// Take page pods.
+    pub fn ppod_alloc(&self, n: u32) -> Option<Ppods> {
+        let p = self.ppods.lock().alloc(n)?;
+        self.tom.gauge(Gauge::Ppods, i64::from(n));
+        Some(p)
+    }
+
+    /// Give page pods back.
+    pub fn ppod_free(&self, p: Ppods) {
+        self.tom.gauge(Gauge::Ppods, -i64::from(p.count()));
+        self.ppods.lock().free(p);
+    }
+
+    /// A connection begins.
+    pub fn born(&self) {
+        self.toepcbs.fetch_add(1, Ordering::Relaxed);
+        self.tom.gauge(Gauge::Toepcb, 1);
+    }
+
+    /// A connection is gone.
+    pub fn gone(&self) {
+        self.tom.gauge(Gauge::Toepcb, -1);
+        self.toepcbs.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Connections that live.
+    pub fn connections(&self) -> u32 {
+        self.toepcbs.load(Ordering::Acquire)
+    }
+
+    /// Something waits for better times.
+    pub fn retry_soon(&self) {
+        self.tom.retry_schedule(RETRY_MS);
+    }
+
+    /// Give a tid back to the adapter. If that cannot be sent now the tid stays taken until it
+    /// can.
+    pub fn release_tid(&self, tid: u32, port: u32) {
+        if self.send_tid_release(tid, port) {
+            return;
+        }
+        if let Ok(e) = Arc::new(Wait::No, || Tid::Releasing(port)) {
+            drop(self.tids.put(tid, e));
+            self.retry_soon();
+        } else {
+            // Nothing is left to remember it with: the adapter keeps one tid it could reuse.
+            self.tom.log(c"tid lost for want of memory", u64::from(tid), 0);
+        }
+    }
+
+    fn send_tid_release(&self, tid: u32, port: u32) -> bool {
+        let cpl = TidRelease { tid };
+        self.tom
+            .send_wr(WrQueue::Ctrl(port), TidRelease::LEN, |b| {
+                // The buffer is as long as the message.
+                let _ = cpl.emit(b);
+            })
+            .is_ok()
+    }
+
+    /// The retry task: tear down the dead, and wake what met a shortage. No lock held.
+    pub fn retry(&self) {
+        self.dead_lctx.drain(drop);
+        self.bury();
+        self.tids.each(|tid, e| match &*e {
+            Tid::Toep(t) => Toepcb::retry(t),
+            Tid::Synqe(s) => Synqe::retry(s, self),
+            Tid::Releasing(port) => {
+                if self.send_tid_release(tid, *port) {
+                    drop(self.tids.take(tid));
+                } else {
+                    self.retry_soon();
+                }
+            }
+        });
+        self.stids.each(|_, l| Lctx::retry(&l, self));
+    }
+
+    /// Tear down connections that have ended. What mbufs still refer to stays for the next time.
+    fn bury(&self) {
+        let mut again = false;
+        let stay = Graveyard::default();
+        self.dead.drain(|t| {
+            if let Some(t) = Toepcb::teardown(t) {
+                stay.push(t);
+                again = true;
+            }
+        });
+        stay.drain(|t| self.dead.push(t));
+        if again {
+            self.retry_soon();
+        }
+    }
+
+    /// Nothing is left that the kernel or the adapter could refer to.
+    pub fn quiet(&self) -> bool {
+        let mut busy = 0;
+        self.tids.each(|_, _| busy += 1);
+        self.stids.each(|_, _| busy += 1);
+        busy == 0
+            && self.connections() == 0
+            && self.dead.is_empty()
+            && self.dead_lctx.is_empty()
+    }
+}
+
+/// Link of a [`Graveyard`], and of nothing else.
+#[derive(Default)]
+pub struct Link(core::sync::atomic::AtomicPtr<core::ffi::c_void>);
+
+impl Link {
+    /// For [`Linked`].
+    pub fn get(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void> {
+        &self.0
+    }
+}
+
+impl Linked for Lctx {
+    fn link(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void> {
+        self.link.get()
+    }
+}
+
+impl Last for Lctx {
+    fn last(this: Sole<Lctx>) {
+        // Releasing the inpcb takes its lock, which may be held here.
+        let adapter = this.adapter.clone();
+        adapter.dead_lctx.push(this);
+        adapter.retry_soon();
+    }
+}

@@ -1,0 +1,345 @@
+//! One connection: the state machine, and what it is to kernel and adapter.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use kpi::inp::{Inp, InpCell, InpGuard, InpRef, Vnet};
+use kpi::l2::L2;
+use kpi::mem::{Arc, Last, Linked, Room, Slice, Sole, Wait};
+use kpi::task::Task;
+use kpi::tom::WrQueue;
+use kpi::{Error, sys};
+use spin::Once;
+use toehold_core::conn::{Conn, End, EstablishInit, Outcome};
+use toehold_core::open::{Agreed, ConnParams};
+use toehold_core::pageset::{PageSets, Slot};
+use toehold_core::shared::ConnId;
+use toehold_core::tx::TxParams;
+use wire::TcpOpt;
+
+use crate::adapter::{Adapter, Link};
+use crate::kos::{KPages, Kos};
+
+/// Page-set slots of a connection.
+pub const SLOTS: usize = sys::TH_MAX_SETS as usize;
+
+/// What is reached without the lock: by mbufs that are freed, by the retry task.
+pub struct Side {
+    /// The adapter.
+    pub adapter: Arc<Adapter>,
+    /// Users of each page-set slot.
+    pub users: [AtomicU32; SLOTS],
+    /// `Conn::retry` is wanted.
+    pub retry: AtomicBool,
+    /// The worker is wanted.
+    pub work: AtomicBool,
+    /// The connection waits to be torn down.
+    pub dying: AtomicBool,
+}
+
+impl Last for Side {}
+
+/// What the inpcb's lock guards.
+pub struct Inner {
+    /// The state machine.
+    pub conn: Conn<Kos>,
+    /// Its way to the kernel.
+    pub os: Kos,
+    /// How the connection was opened.
+    pub params: ConnParams,
+}
+
+/// A connection (FreeBSD's `struct toepcb`).
+pub struct Toepcb {
+    /// See [`Side`].
+    pub side: Arc<Side>,
+    /// Network stack instance.
+    pub vnet: Vnet,
+    /// Interface and queues.
+    pub vi: sys::th_vi,
+    /// The tid, once the adapter has given one.
+    pub tid: Once<u32>,
+    cell: InpCell<Inner>,
+    /// Made at the first aio job.
+    task: Once<Task>,
+    link: Link,
+    // Dropped at teardown, in this order, by the retry task.
+    l2: L2,
+    inp: InpRef,
+}
+
+/// Memory of a connection, so that making it cannot fail later.
+pub struct Reserved {
+    room: Room<Toepcb>,
+    side: Room<Side>,
+    slots: Slice<Slot<KPages>>,
+}
+
+impl Reserved {
+    /// Allocate, without sleeping.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> Result<Reserved, Error> {
+        Ok(Reserved {
+            room: Arc::reserve(Wait::No)?,
+            side: Arc::reserve(Wait::No)?,
+            slots: Slice::new(SLOTS, Wait::No, |_| Slot::default())?,
+        })
+    }
+}
+
+impl Toepcb {
+    /// A connection of the locked inpcb, not yet established.
+    pub fn new(
+        mem: Reserved,
+        adapter: &Arc<Adapter>,
+        g: &InpGuard,
+        vi: &sys::th_vi,
+        l2: L2,
+        params: ConnParams,
+    ) -> Arc<Toepcb> {
+        adapter.born();
+        let side = mem.side.fill(|| Side {
+            adapter: adapter.clone(),
+            users: [const { AtomicU32::new(0) }; SLOTS],
+            retry: AtomicBool::new(false),
+            work: AtomicBool::new(false),
+            dying: AtomicBool::new(false),
+        });
+        let inp = g.inp();
+        let id = ConnId {
+            chip: adapter.chip,
+            tid: 0,
+            pf: adapter.info.pf as u8,
+            channel: vi.tx_chan as u8,
+            port: vi.port as u8,
+            rxq: vi.rxq_abs as u16,
+        };
+        let (vi, slots) = (*vi, mem.slots);
+        mem.room.fill(|| Toepcb {
+            vnet: inp.vnet(),
+            vi,
+            tid: Once::new(),
+            cell: InpCell::new(inp, |inside| Inner {
+                conn: Conn::new(id, adapter.tunables(), PageSets::new(slots)),
+                os: Kos::new(inside, side.clone(), &vi),
+                params,
+            }),
+            side,
+            task: Once::new(),
+            link: Link::default(),
+            l2,
+            inp: g.reference(),
+        })
+    }
+
+    /// The inpcb, kept alive by the connection.
+    pub fn inp(&self) -> Inp {
+        self.inp.inp()
+    }
+
+    /// Its next hop.
+    pub fn l2(&self) -> &L2 {
+        &self.l2
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &Arc<Adapter> {
+        &self.side.adapter
+    }
+
+    /// Run `f` on the state machine, then see to what it asked for. `None` if the guard is not
+    /// this connection's.
+    pub fn run<R>(
+        this: &Arc<Toepcb>,
+        g: &mut InpGuard,
+        f: impl FnOnce(&mut Conn<Kos>, &mut Kos) -> R,
+    ) -> Option<R> {
+        let Inner { conn, os, .. } = this.cell.enter(g)?;
+        let r = f(conn, os);
+        Self::kick(this);
+        Some(r)
+    }
+
+    /// Data beside the state machine.
+    pub fn inner<'g>(&'g self, g: &'g mut InpGuard) -> Option<&'g mut Inner> {
+        self.cell.enter(g)
+    }
+
+    /// Start the worker or the retry if they are wanted.
+    fn kick(this: &Arc<Toepcb>) {
+        if this.side.work.swap(false, Ordering::AcqRel) {
+            match Self::task(this) {
+                Some(task) => {
+                    let held = this.clone();
+                    if task.enqueue() {
+                        // The worker takes this reference over.
+                        let _ = held.into_raw();
+                    }
+                }
+                None => {
+                    // No memory for a task: the retry task asks again.
+                    this.side.work.store(true, Ordering::Release);
+                    this.adapter().retry_soon();
+                }
+            }
+        }
+        if this.side.retry.load(Ordering::Acquire) {
+            this.adapter().retry_soon();
+        }
+    }
+
+    fn task(this: &Arc<Toepcb>) -> Option<&Task> {
+        this.task.try_call_once(|| Task::new(this.as_raw())).ok()
+    }
+
+    /// The retry task comes by. No lock held.
+    pub fn retry(this: &Arc<Toepcb>) {
+        let wanted = this.side.retry.swap(false, Ordering::AcqRel);
+        if !wanted && !this.side.work.load(Ordering::Acquire) {
+            return;
+        }
+        let _vnet = this.vnet.enter();
+        let mut g = this.inp().lock();
+        if wanted {
+            let o = Self::run(this, &mut g, |conn, os| conn.retry(os));
+            Self::finish(this, g, o.unwrap_or_default());
+        } else {
+            Self::kick(this);
+        }
+    }
+
+    /// Do what an outcome says. The lock goes.
+    pub fn finish(this: &Arc<Toepcb>, mut g: InpGuard, o: Outcome) {
+        match o.end {
+            End::None => {}
+            End::TimeWait => g.tcp_twstart(),
+            End::Close => g.tcp_close(),
+            End::Drop(e) => g.tcp_drop(e.get()),
+        }
+        drop(g);
+        if o.final_cpl
+            && let Some(&tid) = this.tid.get()
+        {
+            let entry = this.adapter().tids.take(tid);
+            this.adapter().release_tid(tid, this.vi.port);
+            drop(entry);
+        }
+    }
+
+    /// ESTABLISH has come: the tcpcb, then the state machine. In the net epoch. The caller has
+    /// put the tid in the table.
+    pub fn established(
+        this: &Arc<Toepcb>,
+        g: &mut InpGuard,
+        tid: u32,
+        snd_isn: u32,
+        rcv_isn: u32,
+        tcp_opt: u16,
+    ) -> Outcome {
+        this.tid.call_once(|| tid);
+        let adapter = this.adapter().clone();
+        let agreed = Agreed::new(TcpOpt::from_bits(tcp_opt), &adapter.info.mtus);
+        let Some(inner) = this.inner(g) else {
+            return Outcome::NONE;
+        };
+        let params = inner.params;
+        if !g.locked().dropped() {
+            g.locked().make_established(&sys::th_established {
+                iss: snd_isn.wrapping_sub(1),
+                irs: rcv_isn.wrapping_sub(1),
+                snd_wnd: 0,
+                rcv_wnd: params.rcv_wnd(),
+                mss: u32::from(agreed.maxseg),
+                snd_wscale: agreed.snd_scale.unwrap_or(0),
+                rcv_wscale: params.wscale,
+                wscale_ok: agreed.snd_scale.is_some(),
+                tstamp_ok: agreed.tstamp,
+                sack_ok: agreed.sack,
+            });
+        }
+        let tunables = adapter.tom.tunables();
+        let init = EstablishInit {
+            id: ConnId {
+                chip: adapter.chip,
+                tid,
+                pf: adapter.info.pf as u8,
+                channel: this.vi.tx_chan as u8,
+                port: this.vi.port as u8,
+                rxq: this.vi.rxq_abs as u16,
+            },
+            snd_isn,
+            rcv_isn,
+            rcv_wnd: params.rcv_wnd(),
+            wr_credits: adapter.info.wr_credits as u16,
+            tx: TxParams {
+                sndbuf: params.sndbuf,
+                emss: agreed.emss,
+                tx_align: tunables.tx_align > 0,
+            },
+        };
+        Self::run(this, g, |conn, os| conn.established(os, &init)).unwrap_or_default()
+    }
+
+    /// `tod_pcb_detach`: the kernel lets go. The reference that `t_toe` was is the caller's.
+    pub fn detach(this: &Arc<Toepcb>, g: &mut InpGuard) {
+        let _ = Self::run(this, g, |conn, os| {
+            conn.detach(os);
+            os.detach();
+        });
+    }
+
+    /// TCP_NODELAY changed.
+    pub fn nodelay(this: &Arc<Toepcb>, on: bool) {
+        let Some(&tid) = this.tid.get() else { return };
+        let u = wire::tcb::nagle(!on);
+        let cpl = wire::SetTcbField {
+            tid,
+            reply: wire::ReplyCtrl::silent(this.vi.rxq_abs as u16),
+            word: u.word,
+            mask: u.mask,
+            val: u.value,
+            ..wire::SetTcbField::default()
+        };
+        let q = WrQueue::Ctrl(this.vi.port);
+        // Nagle is a preference: lost for want of a work request, the next setsockopt renews it.
+        let _ = this.adapter().tom.send_wr(q, wire::SetTcbField::LEN, |b| {
+            let _ = cpl.emit(b);
+        });
+    }
+
+    /// The last reference went. Release what can be released; gives it back if mbufs still refer
+    /// to its pages. No lock held.
+    pub fn teardown(this: Sole<Toepcb>) -> Option<Sole<Toepcb>> {
+        let _vnet = this.vnet.enter();
+        let mut g = this.inp().lock();
+        let done = match this.cell.enter(&mut g) {
+            Some(Inner { conn, os, .. }) => conn.reap(os),
+            None => true,
+        };
+        drop(g);
+        if !done {
+            return Some(this);
+        }
+        let adapter = this.adapter().clone();
+        drop(this);
+        adapter.gone();
+        None
+    }
+}
+
+impl Linked for Toepcb {
+    fn link(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void> {
+        self.link.get()
+    }
+}
+
+impl Last for Toepcb {
+    fn last(this: Sole<Toepcb>) {
+        // Teardown takes the inpcb's lock, which may be held here.
+        let adapter = this.adapter().clone();
+        this.side.dying.store(true, Ordering::Release);
+        adapter.dead.push(this);
+        adapter.retry_soon();
+    }
+}
