@@ -352,3 +352,6 @@ impl<O: Os> PageSets<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

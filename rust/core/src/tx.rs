@@ -226,7 +226,6 @@ impl<O: Os> Tx<O> {
     /// The peer has acknowledged all, our FIN included.
     pub(crate) fn all_acked(&mut self, sh: &mut Shared<O>, os: &mut O, gone: bool) {
         let plen = self.cred.forget();
-        sh.seq.snd_una = sh.seq.snd_nxt;
         self.drop_acked(sh, os, plen, gone);
     }
 

@@ -1,1 +1,8 @@
+//! Programs on ukern with `t5sim.ko` and `toehold.ko` loaded: what the end-to-end tests, the
+//! demonstration and the benchmarks share.
 
+pub mod bed;
+pub mod pattern;
+pub mod transfer;
+
+pub use bed::{Bed, CLIENT, CLIENT_IP, SERVER, SERVER_IP};

@@ -14,6 +14,9 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
+    /// Usable bytes.
+    pub(crate) const SIZE: usize = STACK;
+
     pub(crate) fn new() -> Stack {
         // SAFETY: a fresh anonymous mapping.
         let p = unsafe {

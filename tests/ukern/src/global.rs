@@ -5,11 +5,21 @@
 //! interior mutability is enough, and no lock of the host is ever held across a switch.
 
 use std::cell::{Cell, UnsafeCell};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Cells marked in use in an earlier generation are free: their user was abandoned.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// The running code was abandoned in the middle of something: every cell counts as free again.
+pub(crate) fn reset_all() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
 
 /// A kernel-wide variable: empty before `boot`, emptied again by `shutdown`.
 pub struct Global<T> {
     value: UnsafeCell<Option<T>>,
-    busy: Cell<bool>,
+    /// In use since this generation; 0 when free.
+    busy: Cell<u64>,
     name: &'static str,
 }
 
@@ -20,12 +30,12 @@ impl<T> Global<T> {
     /// An empty cell; `name` shows in messages.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Global { value: UnsafeCell::new(None), busy: Cell::new(false), name }
+        Global { value: UnsafeCell::new(None), busy: Cell::new(0), name }
     }
 
     /// Puts a value in, dropping an old one.
     pub fn init(&self, value: T) {
-        self.busy.set(false);
+        self.busy.set(0);
         // SAFETY: one host thread, and no `with` is active: boot and shutdown run on the driver.
         let slot = unsafe { &mut *self.value.get() };
         *slot = Some(value);
@@ -33,7 +43,7 @@ impl<T> Global<T> {
 
     /// Takes the value out.
     pub fn take(&self) -> Option<T> {
-        self.busy.set(false);
+        self.busy.set(0);
         // SAFETY: as in `init`.
         let slot = unsafe { &mut *self.value.get() };
         slot.take()
@@ -51,15 +61,16 @@ impl<T> Global<T> {
     /// # Panics
     /// When the kernel is not booted, or on re-entry: a mistake inside ukern.
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        assert!(!self.busy.replace(true), "ukern: {} is in use", self.name);
+        let now = GENERATION.load(Ordering::Relaxed);
+        assert!(self.busy.replace(now) != now, "ukern: {} is in use", self.name);
         // SAFETY: `busy` keeps this the only reference; one host thread.
         let slot = unsafe { &mut *self.value.get() };
         let Some(value) = slot.as_mut() else {
-            self.busy.set(false);
+            self.busy.set(0);
             panic!("ukern: {} used with no kernel booted", self.name);
         };
         let ret = f(value);
-        self.busy.set(false);
+        self.busy.set(0);
         ret
     }
 }

@@ -5,7 +5,9 @@
 //! let k = ukern::boot(ukern::Config::seed(7));
 //! k.kldload("t5sim.ko").unwrap();
 //! k.run_until_idle();
-//! println!("{}", k.sysctl_tree("dev"));
+//! for (name, value) in k.sysctl_tree("dev") {
+//!     println!("{name}: {value}");
+//! }
 //! k.kldunload("t5sim").unwrap();
 //! k.shutdown(); // fails the test on leaks
 //! ```
@@ -27,11 +29,13 @@ pub mod sys;
 pub mod vm;
 
 pub mod callout;
+mod clib;
 pub mod console;
 mod coro;
 pub mod counter;
 pub mod device;
 pub mod epoch;
+pub mod eventhandler;
 pub mod fault;
 pub mod fxhash;
 pub mod global;
@@ -40,6 +44,8 @@ mod kernel;
 pub mod kmem;
 pub mod kp;
 pub mod ksym;
+mod kthread;
+pub mod loader;
 pub mod locks;
 pub mod lowmem;
 pub mod mbuf;
@@ -49,10 +55,13 @@ pub mod phys;
 pub mod printf;
 pub mod rng;
 pub mod sched;
+mod sglist;
 pub mod sysctl;
 pub mod taskqueue;
 pub mod time;
+mod trap;
 pub mod uma;
+mod vmem;
 pub mod vnet;
 
 pub use init::{cred0, prison0, proc0};

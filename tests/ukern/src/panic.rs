@@ -75,6 +75,8 @@ pub fn kpanic(msg: fmt::Arguments<'_>) -> ! {
     if !STATE.is_set() {
         panic!("ukern panic with no kernel booted: {msg}");
     }
+    // Whoever was using a cell does not come back to it.
+    crate::global::reset_all();
     let report = compose(msg);
     let quiet = STATE.with(|s| {
         if s.report.is_none() {

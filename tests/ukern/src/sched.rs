@@ -121,6 +121,7 @@ pub(crate) struct Thread {
     panic: Option<Box<dyn Any + Send>>,
     sig_pending: bool,
     entry: usize,
+    builtin: bool,
     /// Locks held, for the checks in [`crate::locks`].
     pub(crate) held: Vec<locks::Held>,
     /// Sections of epochs this thread is in: (epoch, tracker or 0, number).
@@ -131,6 +132,11 @@ impl Thread {
     /// The real `struct thread`.
     pub(crate) fn td_ptr(&self) -> *mut sys::thread {
         std::ptr::from_ref(&self.td.0).cast_mut()
+    }
+
+    /// Is this address just below the thread's stack?
+    pub(crate) fn stack_guards(&self, addr: usize) -> bool {
+        self.stack.as_ref().is_some_and(|s| s.guards(addr))
     }
 }
 
@@ -203,6 +209,7 @@ fn blank_thread(tid: Tid, name: &str) -> Box<Thread> {
         panic: None,
         sig_pending: false,
         entry: 0,
+        builtin: false,
         held: Vec::new(),
         epochs: Vec::new(),
     });
@@ -830,13 +837,22 @@ pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
     }
 }
 
-/// Number of live threads besides the driver.
+/// Threads alive now belong to the kernel itself and are no leaks.
+pub(crate) fn mark_builtin() {
+    SCHED.with(|s| {
+        for t in s.threads.values_mut() {
+            t.builtin = true;
+        }
+    });
+}
+
+/// Live threads that the kernel did not start at boot.
 #[must_use]
 pub fn live_threads() -> Vec<(Tid, String)> {
     SCHED.with(|s| {
         s.threads
             .values()
-            .filter(|t| t.tid != TID0 && t.state != State::Dead)
+            .filter(|t| !t.builtin && t.state != State::Dead)
             .map(|t| (t.tid, t.name.clone()))
             .collect()
     })

@@ -2,7 +2,7 @@
 
 use std::boxed::Box;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::vec::Vec;
 
@@ -19,13 +19,14 @@ struct Frame {
     dirty: bool,
     /// Kernel memory: always there.
     kernel: bool,
+    mapped: bool,
 }
 
 /// Physical memory, and one address space that maps some of it.
 #[derive(Debug)]
 pub struct Mem {
-    frames: RefCell<BTreeMap<u64, Frame>>,
-    map: RefCell<BTreeMap<u64, (u64, bool)>>,
+    frames: RefCell<HashMap<u64, Frame>>,
+    map: RefCell<HashMap<u64, (u64, bool)>>,
     generation: Cell<u32>,
     next_phys: Cell<u64>,
     next_va: Cell<u64>,
@@ -52,6 +53,7 @@ impl Mem {
                 wired: 0,
                 dirty: false,
                 kernel,
+                mapped: !kernel,
             },
         );
         phys
@@ -75,7 +77,8 @@ impl Mem {
     pub fn remap(&self, addr: u64, len: usize) {
         for va in pages_at(addr, len as u64) {
             let phys = self.new_frame(false, true);
-            self.map.borrow_mut().insert(va, (phys, true));
+            let old = self.map.borrow_mut().insert(va, (phys, true));
+            self.unmapped(old);
         }
         self.generation.set(self.generation.get() + 1);
     }
@@ -83,9 +86,22 @@ impl Mem {
     /// munmap.
     pub fn unmap(&self, addr: u64, len: usize) {
         for va in pages_at(addr, len as u64) {
-            self.map.borrow_mut().remove(&va);
+            let old = self.map.borrow_mut().remove(&va);
+            self.unmapped(old);
         }
         self.generation.set(self.generation.get() + 1);
+    }
+
+    /// A page neither mapped nor wired is free.
+    fn unmapped(&self, old: Option<(u64, bool)>) {
+        let Some((phys, _)) = old else { return };
+        let mut frames = self.frames.borrow_mut();
+        if let Some(f) = frames.get_mut(&phys) {
+            f.mapped = false;
+            if f.wired == 0 {
+                frames.remove(&phys);
+            }
+        }
     }
 
     /// mprotect.
@@ -292,20 +308,12 @@ impl Pages for TestPages {
 impl Drop for TestPages {
     fn drop(&mut self) {
         let mut frames = self.mem.frames.borrow_mut();
-        let mut gone = Vec::new();
         for p in &self.phys {
             if let Some(f) = frames.get_mut(p) {
                 f.wired = f.wired.checked_sub(1).expect("unwired twice");
-                if f.wired == 0 {
-                    gone.push(*p);
+                if f.wired == 0 && !f.mapped {
+                    frames.remove(p);
                 }
-            }
-        }
-        // Pages neither mapped nor wired are free.
-        let map = self.mem.map.borrow();
-        for p in gone {
-            if !map.values().any(|(m, _)| *m == p) {
-                frames.remove(&p);
             }
         }
     }

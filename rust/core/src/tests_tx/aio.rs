@@ -236,6 +236,34 @@ fn a_long_job_goes_piece_by_piece() {
 }
 
 #[test]
+fn the_last_byte_counts() {
+    // One request of 32768, one of a single byte.
+    let mut r = Rig::up();
+    r.os.hiwat = 128 * 1024;
+    r.aio(1, ADDR, 32769);
+    r.work();
+    assert_eq!(r.os.outstanding(), 2);
+    r.ack(1);
+    assert_eq!(ended(&r, 1), None);
+    r.ack(1);
+    assert_eq!(ended(&r, 1), Some(Ok(32769)));
+}
+
+#[test]
+fn an_earlier_piece_is_used_until_acknowledged() {
+    let mut r = Rig::with_credits(16);
+    r.os.hiwat = PIECE as u32 + 100_000;
+    r.aio(1, ADDR, PIECE + 1000);
+    r.work();
+    assert_eq!(r.os.used() as usize, PIECE + 1000, "all queued");
+    assert_eq!(r.os.users_total(), 2);
+    while r.os.used() > 2000 {
+        r.ack(1);
+    }
+    assert_eq!(r.os.users_total(), 1);
+}
+
+#[test]
 fn the_next_piece_is_not_waited_for() {
     // Once the first is in so_snd, the second follows with no worker in between.
     let mut r = Rig::with_credits(255);

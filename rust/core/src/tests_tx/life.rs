@@ -194,6 +194,17 @@ fn fin_waits_for_all_data() {
 }
 
 #[test]
+fn fin_waits_for_credits() {
+    let mut r = Rig::with_credits(7);
+    // 5 usable; immediate data of 48 bytes takes 4.
+    r.write(48);
+    r.shutdown();
+    assert_eq!(r.count(CLOSE), 0);
+    r.ack(1);
+    assert_eq!(r.count(CLOSE), 1);
+}
+
+#[test]
 fn fin_waits_for_data_that_is_not_ready() {
     let mut r = Rig::up();
     r.os.append(100, true);
@@ -232,7 +243,10 @@ fn fin_asked_for_before_established() {
 fn reset_by_the_peer() {
     let mut r = Rig::up();
     r.write(10_000);
+    r.aio(1, 0x5000, 5000);
+    r.work();
     r.abort_req(RESET);
+    assert_eq!(r.os.wired(), 0, "page sets go with the tid");
     assert_eq!(r.ends, [End::Drop(Errno::ECONNRESET)]);
     assert_eq!(r.count(RPL), 1);
     assert_eq!(r.count(ABORT), 0, "tcp_drop's RST is not sent again");
@@ -393,6 +407,14 @@ fn nonsense_about_fins() {
     r.peer_close();
     assert_eq!(r.os.counter(Counter::BadCpl), 1);
     assert_eq!(r.count(ABORT), 1);
+    // Two replies, and nobody there.
+    let mut r = Rig::up();
+    r.shutdown();
+    r.close_con_rpl();
+    r.os.kernel_close();
+    r.conn.detach(&mut r.os);
+    r.close_con_rpl();
+    assert_eq!(r.os.counter(Counter::BadCpl), 1);
     // A FIN far ahead of the data.
     let mut r = Rig::up();
     let cpl = wire::PeerClose {
@@ -410,6 +432,7 @@ fn messages_during_an_abort_are_passed_over() {
     r.write(4000);
     r.drop_now();
     r.ack(2);
+    r.fw4_ack(wire::Fw4Ack { tid: 77, credits: 99, ..wire::Fw4Ack::default() });
     r.peer_close();
     r.close_con_rpl();
     let cpl = wire::RxData {

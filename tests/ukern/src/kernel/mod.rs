@@ -4,12 +4,14 @@ mod parts;
 mod tables;
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::kp::{Kp, poke};
 use crate::ksym::{self, KData};
 use crate::sched::{self, SBT_1S, SBT_1US, Sbt, Stop};
-use crate::{console, device, epoch, fault, init, kmem, locks, lowmem, panic, phys, sys, vnet};
+use crate::sysctl::{self, Value};
+use crate::{console, device, epoch, fault, init, kmem, loader, locks, lowmem, panic, phys, sys, vnet};
 
 /// How to boot.
 #[derive(Clone, Debug)]
@@ -115,6 +117,7 @@ fn set_gs(base: usize) {
 pub fn boot(config: Config) -> Kernel {
     let one = BOOTED.lock().unwrap_or_else(PoisonError::into_inner);
     panic::boot(config.seed);
+    crate::trap::boot();
     fault::boot(config.seed);
     console::boot(config.echo);
     lowmem::boot();
@@ -137,11 +140,13 @@ pub fn boot(config: Config) -> Kernel {
     tables::boot();
     let k = Kernel { _one: one, off: false, _here: std::marker::PhantomData };
     k.run_until_idle();
+    sched::mark_builtin();
     k
 }
 
 /// Switches the machine off; every part forgets its state.
 fn power_off() {
+    crate::trap::shutdown();
     tables::shutdown();
     sched::shutdown();
     device::shutdown();
@@ -252,6 +257,55 @@ impl Api {
         }
         deliver();
         panic!("the kernel did not panic");
+    }
+
+    /// `kldload(8)` of a file on the host. Errors are FreeBSD's numbers, the reasons on the console.
+    pub fn kldload(&self, path: impl AsRef<Path>) -> Result<(), i32> {
+        let (name, data) = loader::read(path.as_ref())?;
+        self.exec(move || loader::load(&name, &data))
+    }
+
+    /// `kldunload(8)` by file or module name.
+    pub fn kldunload(&self, name: &str) -> Result<(), i32> {
+        let name = name.to_string();
+        self.exec(move || loader::unload(&name))
+    }
+
+    /// Reads a sysctl by name, as root in the base network stack.
+    pub fn sysctl_get(&self, name: &str) -> Result<Value, i32> {
+        let name = name.to_string();
+        self.exec(move || vnet::with_vnet(vnet::vnet0(), || sysctl::get(&name)))
+    }
+
+    /// Writes a sysctl by name.
+    pub fn sysctl_set(&self, name: &str, value: impl ToString) -> Result<(), i32> {
+        let (name, value) = (name.to_string(), value.to_string());
+        self.exec(move || vnet::with_vnet(vnet::vnet0(), || sysctl::set(&name, &value)))
+    }
+
+    /// Every readable leaf below a name.
+    #[must_use]
+    pub fn sysctl_tree(&self, name: &str) -> Vec<(String, Value)> {
+        let name = name.to_string();
+        self.exec(move || vnet::with_vnet(vnet::vnet0(), || sysctl::tree(&name)))
+    }
+
+    /// `kenv name=value`, for tunables of modules loaded later.
+    pub fn kenv(&self, name: &str, value: &str) {
+        sysctl::setenv(name, value);
+    }
+
+    /// Calls a function of a loaded module by name, with up to four words.
+    ///
+    /// # Panics
+    /// When there is no such function: a mistake of the test.
+    pub fn call(&self, file: &str, func: &str, args: [u64; 4]) -> u64 {
+        let f = loader::symbol(file, func).unwrap_or_else(|| panic!("{file} exports no {func}"));
+        self.exec(move || {
+            // SAFETY: a C function of the module; surplus integer arguments are harmless in this ABI.
+            let f: extern "C" fn(u64, u64, u64, u64) -> u64 = unsafe { std::mem::transmute(f) };
+            f(args[0], args[1], args[2], args[3])
+        })
     }
 
     /// Every line printed since boot.

@@ -8,15 +8,21 @@ use crate::ksym::{Export, KData};
 pub(super) fn exports() -> Vec<&'static [Export]> {
     let mut all: Vec<&'static [Export]> = vec![
         crate::callout::symbols(),
+        crate::clib::symbols(),
         crate::counter::symbols(),
         crate::device::symbols(),
         crate::epoch::symbols(),
+        crate::eventhandler::symbols(),
         crate::kmem::symbols(),
+        crate::kthread::symbols(),
+        crate::loader::symbols(),
         crate::mbuf::symbols(),
         crate::printf::symbols(),
+        crate::sglist::symbols(),
         crate::taskqueue::symbols(),
         crate::time::symbols(),
         crate::uma::symbols(),
+        crate::vmem::symbols(),
         crate::vnet::symbols(),
     ];
     all.extend(crate::locks::symbols());
@@ -28,7 +34,9 @@ pub(super) fn exports() -> Vec<&'static [Export]> {
 /// The exported variables of all parts.
 pub(super) fn data() -> Vec<&'static [&'static KData]> {
     let mut all = vec![
+        crate::clib::data(),
         crate::epoch::data(),
+        crate::eventhandler::data(),
         crate::init::data(),
         super::data(),
         crate::kmem::data(),
@@ -36,6 +44,7 @@ pub(super) fn data() -> Vec<&'static [&'static KData]> {
         crate::mbuf::data(),
         crate::printf::data(),
         crate::sysctl::data(),
+        crate::sglist::data(),
         crate::taskqueue::data(),
         crate::time::data(),
         crate::vnet::data(),
@@ -47,6 +56,9 @@ pub(super) fn data() -> Vec<&'static [&'static KData]> {
 /// Boot steps of parts beyond the core, in order.
 pub(super) fn boot() {
     crate::uma::boot();
+    crate::eventhandler::boot();
+    crate::vmem::boot();
+    crate::loader::boot();
     crate::counter::boot();
     crate::mbuf::boot();
     crate::callout::boot();
@@ -68,6 +80,9 @@ pub(super) fn check() {
 /// What parts still hold.
 pub(super) fn leaks() -> Vec<String> {
     let mut all = crate::uma::leaks();
+    all.extend(crate::loader::leaks());
+    all.extend(crate::sched::live_threads().into_iter().map(|(tid, n)| format!("thread \"{n}\" ({tid}) still lives")));
+    all.extend(crate::vmem::leaks());
     all.extend(crate::taskqueue::leaks());
     all.extend(parts::leaks());
     all
@@ -81,5 +96,8 @@ pub(super) fn shutdown() {
     crate::callout::shutdown();
     crate::mbuf::shutdown();
     crate::counter::shutdown();
+    crate::loader::shutdown();
+    crate::vmem::shutdown();
+    crate::eventhandler::shutdown();
     crate::uma::shutdown();
 }

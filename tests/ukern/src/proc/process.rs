@@ -44,6 +44,7 @@ pub(crate) struct State {
     /// Scratch mappings for byte-slice calls: (address, length), not in use.
     pub(crate) scratch: Vec<(UserVa, usize)>,
     mmap_base: UserVa,
+    api: Api,
 }
 
 #[derive(Default)]
@@ -142,6 +143,7 @@ pub struct Child<R> {
     pid: i32,
     tid: Tid,
     slot: Slot<R>,
+    api: Api,
 }
 
 /// A thread of a process.
@@ -178,7 +180,7 @@ impl<R: 'static> Child<R> {
         if sched::on_thread() {
             sched::join(tid);
         } else {
-            Api::handle().drive_until("a process", || sched::is_dead(tid));
+            self.api.drive_until("a process", || sched::is_dead(tid));
         }
         let left = self.slot.borrow_mut().take();
         left.expect("a process that ended left its status")
@@ -283,13 +285,14 @@ fn start<R: 'static>(
     main: impl FnOnce(&Proc) -> R + 'static,
 ) -> Child<R> {
     let vnet = net::vnet_by_id(state.vnet);
+    let api = state.api;
     TABLE.with(|t| t.procs.insert(p.addr(), state));
     let slot: Slot<R> = Rc::new(RefCell::new(None));
     let out = slot.clone();
     let how = Spawn { name: name.to_string(), proc_: p.ptr(), ucred: p.p_ucred, vnet };
     let tid = sched::spawn(how, move || run(p, main, &out));
     with_state(p, |s| s.tids.push(tid));
-    Child { proc_: p, pid: p.p_pid, tid, slot }
+    Child { proc_: p, pid: p.p_pid, tid, slot, api }
 }
 
 impl Api {
@@ -312,6 +315,7 @@ impl Api {
             cb_end: 0,
             scratch: Vec::new(),
             mmap_base: cfg.mmap_base,
+            api: *self,
         };
         prepare(space, &mut state);
         start(p, state, &cfg.name, main)
@@ -388,6 +392,7 @@ impl Proc {
                 cb_end: s.cb_end,
                 scratch: s.scratch.clone(),
                 mmap_base: s.mmap_base,
+                api: s.api,
             });
             Ok(start(p, state, &format!("pid {}", p.p_pid), child))
         })

@@ -229,12 +229,15 @@ impl Bench {
     }
 }
 
-/// Run `f` for many seeds; a failure says which.
+/// Run `f` for `n` seeds, times `SCHEDULES` if that is set; a failure says which. `SEED` runs one.
 pub(super) fn seeds(n: u64, f: impl Fn(&mut Rng) + std::panic::RefUnwindSafe) {
     let one = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
     let all: Vec<u64> = match one {
         Some(seed) => std::vec![seed],
-        None => (1..=n).collect(),
+        None => {
+            let times = std::env::var("SCHEDULES").ok().and_then(|s| s.parse().ok());
+            (1..=n * times.unwrap_or(1)).collect()
+        }
     };
     for seed in all {
         let r = std::panic::catch_unwind(|| f(&mut Rng::new(seed)));

@@ -46,7 +46,7 @@ fn a_read_of_40_megabytes_completes_once_and_whole() {
     while left > 0 {
         let k = left.min(64 << 10);
         left -= k;
-        b.recv(k, false);
+        b.recv(k, left == 0);
     }
     b.expect(r, n);
     assert_eq!(b.os.completed.len(), 2);

@@ -320,37 +320,37 @@ fn schedules(n: u64, steps: u32, mix: Mix, must: &[usize]) {
 
 #[test]
 fn plain_sailing() {
-    schedules(100, 500, Mix::default(), &[0, 1, 2]);
+    schedules(60, 400, Mix::default(), &[0, 1, 2]);
 }
 
 #[test]
 fn with_reuse() {
     let mix = Mix { reuse: true, plain: true, ..Mix::default() };
-    schedules(100, 500, mix, &[0, 1, 2, 3, 4, 10]);
+    schedules(60, 400, mix, &[0, 1, 2, 3, 4, 10]);
 }
 
 #[test]
 fn with_cancels() {
     let mix = Mix { reuse: true, cancel: true, ..Mix::default() };
-    schedules(150, 500, mix, &[0, 1, 2, 3, 5, 6]);
+    schedules(80, 400, mix, &[0, 1, 2, 3, 5, 6]);
 }
 
 #[test]
 fn with_shortages() {
     let mix = Mix { reuse: true, short: true, ..Mix::default() };
-    schedules(150, 600, mix, &[0, 1, 2, 3, 4, 7, 8, 9]);
+    schedules(80, 500, mix, &[0, 1, 2, 3, 4, 7, 8, 9]);
 }
 
 #[test]
 fn with_an_unruly_adapter() {
     let mix = Mix { unruly: true, ..Mix::default() };
-    schedules(150, 500, mix, &[0, 1, 2]);
+    schedules(80, 400, mix, &[0, 1, 2]);
 }
 
 #[test]
 fn with_nonblocking_sockets() {
     let mix = Mix { nbio: true, unruly: true, ..Mix::default() };
-    schedules(100, 500, mix, &[0, 1]);
+    schedules(50, 400, mix, &[0, 1]);
 }
 
 #[test]
@@ -363,5 +363,5 @@ fn with_everything() {
         plain: true,
         nbio: true,
     };
-    schedules(300, 600, mix, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    schedules(150, 500, mix, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 }

@@ -10,8 +10,7 @@ fn no_work_request_for_the_enable() {
     b.os.wr_budget = 0;
     let r = b.read_new(4096);
     b.settle();
-    assert!(b.os.retry);
-    assert_eq!(b.counter(Counter::NoWr), 1);
+    assert!(b.os.retry && b.counter(Counter::NoWr) > 0);
     b.os.wr_budget = u32::MAX;
     b.settle_retry();
     b.recv(4096, false);

@@ -1,0 +1,312 @@
+//! Page sets: reuse by exact key only (I7), eviction, users, budgets.
+
+use std::vec::Vec;
+
+use super::*;
+use crate::os::Job;
+use crate::testos::{Rng, SLOTS, TestJob, TestOs, TestPages};
+
+struct Bench {
+    os: TestOs,
+    sets: PageSets<TestOs>,
+    job: Option<TestJob>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let mut os = TestOs::new();
+        let addr = os.mem.alloc(1 << 20, 0, 1);
+        let job = os.job(addr, 1 << 20);
+        Bench {
+            os,
+            sets: PageSets::new(TestOs::slots()),
+            job: Some(job),
+        }
+    }
+
+    fn key(&self, page: usize, len: u32) -> PageKey {
+        self.os.page_key(self.job.as_ref().unwrap(), page * 4096, len, true)
+    }
+
+    fn want(&self, ticket: Ticket, key: PageKey) -> Want {
+        Want {
+            ticket,
+            job: self.job.as_ref().unwrap().id(),
+            addr: key.addr,
+            len: key.len,
+            write: key.write,
+            key,
+        }
+    }
+
+    fn reserve(&mut self, key: PageKey) -> Option<Ticket> {
+        self.sets.reserve(&mut self.os, self.job.as_ref().unwrap(), key)
+    }
+
+    fn put(&mut self, key: PageKey) -> Option<u16> {
+        let ticket = self.reserve(key)?;
+        let pages = self.os.hold(&self.want(ticket, key));
+        Some(self.sets.fill(&mut self.os, ticket, pages).unwrap())
+    }
+
+    fn find(&mut self, key: &PageKey) -> Option<u16> {
+        self.sets.lookup(&mut self.os, key)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take() {
+            job.end();
+        }
+    }
+}
+
+#[test]
+fn every_part_of_the_key_counts() {
+    let mut b = Bench::new();
+    let key = b.key(3, 5000);
+    let slot = b.put(key).unwrap();
+    assert_eq!(b.find(&key), Some(slot));
+    for other in [
+        PageKey { space: key.space + 1, ..key },
+        PageKey { generation: key.generation + 1, ..key },
+        PageKey { addr: key.addr + 1, ..key },
+        PageKey { addr: key.addr + 4096, ..key },
+        PageKey { len: key.len + 1, ..key },
+        PageKey { len: key.len - 1, ..key },
+        PageKey { write: false, ..key },
+    ] {
+        assert_eq!(b.find(&other), None, "{other:?}");
+    }
+    assert_eq!(b.os.counter(Counter::CacheHit), 1);
+}
+
+#[test]
+fn pages_of_a_buffer() {
+    for (addr, len, n) in [(0, 1, 1), (4095, 1, 1), (4095, 2, 2), (0, 4096, 1), (1, 4096, 2), (10, 8192, 3)] {
+        assert_eq!(pages_of(0x7000_0000 + addr, len), n, "{addr} {len}");
+    }
+}
+
+#[test]
+fn the_longest_unused_goes_first() {
+    let mut b = Bench::new();
+    let keys: Vec<PageKey> = (0..SLOTS).map(|i| b.key(i, 4096)).collect();
+    for k in &keys {
+        b.put(*k).unwrap();
+    }
+    b.find(&keys[0]).unwrap();
+    let one_more = b.key(100, 4096);
+    b.put(one_more).unwrap();
+    assert!(b.find(&keys[0]).is_some());
+    assert!(b.find(&keys[1]).is_none());
+    assert_eq!(b.os.counter(Counter::CacheEvict), 1);
+    assert_eq!(b.os.mem.wired(), SLOTS);
+}
+
+#[test]
+fn sets_that_can_never_be_found_go_before_older_ones() {
+    let mut b = Bench::new();
+    let fresh = b.key(0, 4096);
+    b.os.mem.touch_map();
+    let keys: Vec<PageKey> = (1..SLOTS).map(|i| b.key(i, 4096)).collect();
+    for k in &keys {
+        b.put(*k).unwrap();
+    }
+    // The youngest of all, but of a generation gone by.
+    b.put(fresh).unwrap();
+    let one_more = b.key(100, 4096);
+    b.put(one_more).unwrap();
+    assert!(b.find(&fresh).is_none());
+    for k in &keys {
+        assert!(b.find(k).is_some());
+    }
+}
+
+#[test]
+fn a_set_in_use_is_never_evicted() {
+    let mut b = Bench::new();
+    for i in 0..SLOTS {
+        let key = b.key(i, 4096);
+        let slot = b.put(key).unwrap();
+        b.os.slot_use(slot);
+    }
+    let key = b.key(50, 4096);
+    assert!(b.reserve(key).is_none());
+    b.os.slot_unuse(7);
+    assert_eq!(b.put(key), Some(7));
+}
+
+#[test]
+fn the_limit_holds_but_never_below_the_minimum() {
+    let mut b = Bench::new();
+    b.sets.set_limit(0);
+    for i in 0..30 {
+        let key = b.key(i, 4096);
+        b.put(key).unwrap();
+        assert!(b.sets.taken() <= MIN_SLOTS);
+    }
+    assert_eq!(b.sets.taken(), MIN_SLOTS);
+    b.sets.set_limit(12);
+    for i in 0..30 {
+        let key = b.key(40 + i, 4096);
+        b.put(key).unwrap();
+    }
+    assert_eq!(b.sets.taken(), 12);
+    // Lowered: the next reservation makes room.
+    b.sets.set_limit(9);
+    let key = b.key(90, 4096);
+    b.put(key).unwrap();
+    assert_eq!(b.sets.taken(), 9);
+}
+
+#[test]
+fn a_budget_evicts_until_it_fits() {
+    let mut b = Bench::new();
+    for i in 0..10 {
+        let key = b.key(i, 4096);
+        b.put(key).unwrap();
+    }
+    b.os.page_budget = 12;
+    let key = b.key(20, 5 * 4096);
+    b.put(key).unwrap();
+    assert_eq!(b.os.mem.wired(), 12);
+    let key = b.key(40, 13 * 4096);
+    assert!(b.reserve(key).is_none(), "more than the budget");
+}
+
+#[test]
+fn a_failed_hold_frees_the_slot() {
+    let mut b = Bench::new();
+    let key = b.key(0, 4096);
+    let t = b.reserve(key).unwrap();
+    assert_eq!(b.sets.taken(), 1);
+    assert_eq!(b.sets.fill(&mut b.os, t, Err(Errno::EFAULT)), Err(Errno::EFAULT));
+    assert_eq!(b.sets.taken(), 0);
+}
+
+#[test]
+fn a_ticket_works_once() {
+    let mut b = Bench::new();
+    let key = b.key(0, 4096);
+    let t = b.reserve(key).unwrap();
+    let pages = |b: &Bench| b.os.hold(&b.want(t, key));
+    let p = pages(&b);
+    b.sets.fill(&mut b.os, t, p).unwrap();
+    let p = pages(&b);
+    assert_eq!(b.sets.fill(&mut b.os, t, p), Err(Errno::EFAULT));
+    assert_eq!((b.sets.taken(), b.os.mem.wired()), (1, 1));
+    // Nor for a later reservation of the same slot.
+    assert!(b.sets.release_idle(&mut b.os));
+    let t2 = b.reserve(key).unwrap();
+    assert_ne!(t, t2);
+    let p = pages(&b);
+    assert_eq!(b.sets.fill(&mut b.os, t, p), Err(Errno::EFAULT));
+    let p = b.os.hold(&b.want(t2, key));
+    b.sets.fill(&mut b.os, t2, p).unwrap();
+}
+
+#[test]
+fn too_few_or_too_many_pages_are_refused() {
+    for len in [4096, 3 * 4096] {
+        let mut b = Bench::new();
+        let key = b.key(0, 2 * 4096);
+        let t = b.reserve(key).unwrap();
+        let pages = b.os.hold(&Want { len, ..b.want(t, key) });
+        assert_eq!(b.sets.fill(&mut b.os, t, pages), Err(Errno::EFAULT));
+        assert_eq!((b.sets.taken(), b.os.mem.wired()), (0, 0));
+    }
+}
+
+#[test]
+fn page_pods_go_back_with_the_set_or_before() {
+    let mut b = Bench::new();
+    for i in 0..3 {
+        let key = b.key(i, 4096);
+        let slot = b.put(key).unwrap();
+        let ppods = b.os.ppod_alloc(2).unwrap();
+        *b.sets.pods_mut(slot).unwrap().2 = Some(SetPods {
+            ppods,
+            size_idx: 0,
+            written: 0,
+        });
+    }
+    b.os.slot_use(1);
+    let all = b.os.region.capacity();
+    assert_eq!((b.sets.ppods_held(), b.os.region.available()), (6, all - 6));
+    assert_eq!(b.sets.shed_ppods(&mut b.os), 4);
+    assert_eq!((b.sets.ppods_held(), b.os.region.available()), (2, all - 2));
+    assert_eq!(b.sets.pages_held(), 3, "the pages stay");
+    assert!(!b.sets.release_idle(&mut b.os), "one is in use");
+    b.os.slot_unuse(1);
+    assert!(b.sets.release_idle(&mut b.os));
+    assert_eq!((b.os.region.available(), b.os.mem.wired()), (all, 0));
+}
+
+#[test]
+fn a_reservation_keeps_the_sets_from_being_released() {
+    let mut b = Bench::new();
+    let key = b.key(0, 4096);
+    let t = b.reserve(key).unwrap();
+    assert!(!b.sets.release_idle(&mut b.os));
+    b.sets.fill(&mut b.os, t, Err(Errno::EFAULT)).unwrap_err();
+    assert!(b.sets.release_idle(&mut b.os));
+}
+
+#[test]
+fn against_a_naive_cache() {
+    for seed in 1..=40 {
+        let mut rng = Rng::new(seed);
+        let mut b = Bench::new();
+        // Key and users of each slot; order of use, oldest first.
+        let mut model: Vec<(PageKey, u16)> = Vec::new();
+        let mut used: Vec<u16> = Vec::new();
+        for _ in 0..500 {
+            let key = b.key(rng.range(0, 40) as usize, 4096);
+            match rng.range(0, 5) {
+                0..=3 => {
+                    let hit = model.iter().position(|(k, _)| *k == key);
+                    assert_eq!(b.find(&key), hit.map(|i| model[i].1), "SEED={seed}");
+                    if let Some(i) = hit {
+                        let e = model.remove(i);
+                        model.push(e);
+                        continue;
+                    }
+                    if model.len() == SLOTS {
+                        let stale = |k: &PageKey| k.generation != key.generation;
+                        let idle = |s: &u16| !used.contains(s);
+                        let victim = model
+                            .iter()
+                            .position(|(k, s)| idle(s) && stale(k))
+                            .or_else(|| model.iter().position(|(_, s)| idle(s)));
+                        let Some(v) = victim else {
+                            assert!(b.put(key).is_none(), "SEED={seed}");
+                            continue;
+                        };
+                        let (_, s) = model.remove(v);
+                        assert_eq!(b.put(key), Some(s), "SEED={seed}");
+                        model.push((key, s));
+                    } else {
+                        let s = b.put(key).unwrap();
+                        model.push((key, s));
+                    }
+                }
+                4 if !model.is_empty() => {
+                    let s = model[rng.range(0, model.len() as u64 - 1) as usize].1;
+                    if let Some(i) = used.iter().position(|u| *u == s) {
+                        used.swap_remove(i);
+                        b.os.slot_unuse(s);
+                    } else {
+                        used.push(s);
+                        b.os.slot_use(s);
+                    }
+                }
+                _ if rng.one_in(10) => b.os.mem.touch_map(),
+                _ => {}
+            }
+            assert_eq!(b.sets.taken(), model.len());
+        }
+        let _: Option<&TestPages> = b.sets.pages(0);
+    }
+}

@@ -1,0 +1,1 @@
+//! core at both ends of a simulated adapter.
