@@ -14,7 +14,7 @@ use crate::tx::{Tx, TxFlags, seq_lt};
 
 mod pages;
 
-use pages::{Wanted, attach, most_sets, sets_used};
+use pages::{Wanted, attach, most_sets, piece, sets_used};
 
 /// Bytes of a job held at a time; a longer one moves through its buffer in steps of this.
 pub const PIECE: usize = 8 << 20;
@@ -36,15 +36,10 @@ pub(crate) struct Writes<O: Os> {
     kicked: bool,
     /// Pages could not be had; wait for a retry before asking again.
     hold: bool,
+    /// Bytes of a piece, less than [`PIECE`] only while the budgets of wired pages are short.
+    span: usize,
     /// The piece last asked for ahead of its turn: job and offset.
     ahead: Option<(JobId, usize)>,
-}
-
-/// Offset and length of the piece of a `len`-byte job that byte `done` lies in.
-fn piece(done: usize, len: usize) -> (usize, u32) {
-    let off = done - done % PIECE;
-    let n = len.saturating_sub(off).min(PIECE);
-    (off, n as u32)
 }
 
 #[cfg(test)]
@@ -80,6 +75,7 @@ impl<O: Os> Writes<O> {
             io_busy: false,
             kicked: false,
             hold: false,
+            span: PIECE,
             ahead: None,
         }
     }
@@ -109,6 +105,7 @@ impl<O: Os> Writes<O> {
         self.hold = false;
         self.io_busy = false;
         self.kicked = false;
+        self.span = PIECE;
     }
 
     fn kick(&mut self, os: &mut O) {
@@ -209,7 +206,7 @@ impl<O: Os> Tx<O> {
             return Ok(());
         }
         let jobs = self.writes.jobs();
-        attach(sh, os, jobs, &mut job);
+        attach(sh, os, jobs, self.writes.span, &mut job);
         if self.writes.ahead.is_some_and(|(id, _)| id == job.id()) {
             self.writes.ahead = None;
         }
@@ -308,7 +305,7 @@ impl<O: Os> Tx<O> {
     /// One append for the first parked job.
     fn refill_one(&mut self, sh: &mut Shared<O>, os: &mut O, locked: &mut bool) -> Step {
         let w = &mut self.writes;
-        let jobs = w.jobs();
+        let (jobs, span) = (w.jobs(), w.span);
         let Some(job) = w.parked.front_mut() else {
             return Step::Stop;
         };
@@ -327,7 +324,7 @@ impl<O: Os> Tx<O> {
             return Step::Stop;
         }
         if job.slot().is_none() {
-            attach(sh, os, jobs, job);
+            attach(sh, os, jobs, span, job);
         }
         let Some(slot) = job.slot() else {
             if w.want.is_none() && !w.hold {
@@ -335,8 +332,13 @@ impl<O: Os> Tx<O> {
             }
             return Step::Stop;
         };
-        let (off, held) = piece(done, len);
-        let end = off + held as usize;
+        let Some((off, held)) = piece(sh, job, slot) else {
+            // Cannot be: it was given for these bytes.
+            os.slot_unuse(slot);
+            job.set_slot(None);
+            return Step::Again;
+        };
+        let end = off + held;
         let n = space.min(u32::try_from(end - done).unwrap_or(0));
         let room = w.left.iter().position(Option::is_none);
         if done + n as usize == end && end < len && room.is_none() {
@@ -374,7 +376,7 @@ impl<O: Os> Tx<O> {
             if let Some(l) = room.and_then(|i| w.left.get_mut(i)) {
                 *l = Some((slot, mark));
             }
-            attach(sh, os, jobs, job);
+            attach(sh, os, jobs, span, job);
             // The piece after that can be held meanwhile.
             w.kick(os);
         }

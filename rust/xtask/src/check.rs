@@ -10,12 +10,13 @@ use crate::tree::{RELEASES, Tree};
 use crate::{Result, setup};
 
 /// Crates that run on the host.
-const HOST: [&str; 6] = [
+const HOST: [&str; 7] = [
     "toehold-wire",
     "toehold-core",
     "t5sim",
     "xtask",
     "ukern",
+    "toehold-sim",
     "toehold-e2e",
 ];
 

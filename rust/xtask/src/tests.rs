@@ -7,12 +7,13 @@ use crate::tree::{RELEASES, Tree};
 use crate::{Result, kmod, setup};
 
 /// Crates with tests that run on the host.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "toehold-wire",
     "toehold-core",
     "t5sim",
     "xtask",
     "ukern",
+    "toehold-sim",
     "toehold-e2e",
 ];
 

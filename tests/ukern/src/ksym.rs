@@ -198,6 +198,12 @@ pub(crate) fn boot(exports: &[&[Export]], data: &[&[&KData]]) {
     let template = crate::vnet::boot_template(per_vnet);
     place(true, Some(template));
 
+    // <sys/pcpu.h> and <net/vnet.h> make every module name the bounds of the kernel's own sets.
+    addr.insert("__start_set_vnet", template);
+    addr.insert("__stop_set_vnet", template + per_vnet);
+    addr.insert("__start_set_pcpu", base);
+    addr.insert("__stop_set_pcpu", base);
+
     *SLOW_PATH.get::<usize>() = stub_slow_path as *const () as usize;
     let funcs = || exports.iter().copied().flatten();
     let text_len = funcs().count() * STUB;

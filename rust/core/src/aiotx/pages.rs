@@ -4,7 +4,6 @@
 //! long for a peer that does not read, so they never use so many sets that no read could be
 //! served: two ends that write to each other would wait for ever.
 
-use super::piece;
 use crate::errno::Errno;
 use crate::os::{Job, JobId, JobQueue, Os, PageKey};
 use crate::pageset::{MIN_SLOTS, Ticket, Want};
@@ -13,6 +12,8 @@ use crate::tx::{Tx, TxFlags};
 
 /// Page sets left for reads.
 const READ_SLOTS: usize = 4;
+/// Least piece tried when the budgets of wired pages are short.
+const MIN_SPAN: usize = 64 << 10;
 /// Slots looked at when counting.
 const MAX_SLOTS: u16 = 256;
 
@@ -43,15 +44,37 @@ fn may_grow<O: Os>(sh: &Shared<O>, os: &O, jobs: usize) -> bool {
     jobs < most || sets_used(sh, os) < most
 }
 
+/// Key of the piece of `job` that byte `at` lies in, if pieces are of `span` bytes.
+fn key_of<O: Os>(os: &O, job: &O::Job, at: usize, span: usize) -> PageKey {
+    let off = at - at % span;
+    let len = job.len().saturating_sub(off).min(span);
+    os.page_key(job, off, len as u32, false)
+}
+
+/// The piece of `job` that `slot` holds: offset and length. `None` if it is not the one the job
+/// is at.
+pub(super) fn piece<O: Os>(sh: &Shared<O>, job: &O::Job, slot: u16) -> Option<(usize, usize)> {
+    let key = sh.sets.key(slot)?;
+    let off = usize::try_from(key.addr.wrapping_sub(job.addr())).ok()?;
+    let len = key.len as usize;
+    let here = job.done() >= off && job.done() - off < len && off + len <= job.len();
+    here.then_some((off, len))
+}
+
 fn give<O: Os>(os: &mut O, slot: u16, job: &mut O::Job) {
     os.slot_use(slot);
     job.set_slot(Some(slot));
 }
 
 /// Give the job its page set if it is cached and may be used.
-pub(super) fn attach<O: Os>(sh: &mut Shared<O>, os: &mut O, jobs: usize, job: &mut O::Job) {
-    let (off, len) = piece(job.done(), job.len());
-    let key = os.page_key(job, off, len, false);
+pub(super) fn attach<O: Os>(
+    sh: &mut Shared<O>,
+    os: &mut O,
+    jobs: usize,
+    span: usize,
+    job: &mut O::Job,
+) {
+    let key = key_of(os, job, job.done(), span);
     if let Some(slot) = sh.sets.lookup(os, &key)
         && (os.slot_users(slot) > 0 || may_grow(sh, os, jobs))
     {
@@ -76,15 +99,14 @@ impl<O: Os> Tx<O> {
         }
         let mut found = false;
         let w = &mut self.writes;
-        let jobs = w.jobs();
+        let (jobs, span) = (w.jobs(), w.span);
         let missing = loop {
             let Some(job) = w.parked.find_mut(|j| j.slot().is_none()) else {
                 break None;
             };
-            attach(sh, os, jobs, job);
+            attach(sh, os, jobs, span, job);
             if job.slot().is_none() {
-                let (off, len) = piece(job.done(), job.len());
-                break Some((job.id(), os.page_key(job, off, len, false)));
+                break Some((job.id(), key_of(os, job, job.done(), span)));
             }
             found = true;
         };
@@ -94,11 +116,11 @@ impl<O: Os> Tx<O> {
         let (id, key, ahead) = match missing {
             Some((id, key)) => (id, key, false),
             None => {
-                let (id, key) = self.next_piece(os)?;
+                let (id, key) = self.next_piece(sh, os)?;
                 (id, key, true)
             }
         };
-        let ticket = self.reserve(sh, os, id, key, ahead)?;
+        let (ticket, key) = self.reserve(sh, os, id, key, ahead)?;
         self.writes.want = Some(Wanted {
             ticket,
             job: id,
@@ -115,51 +137,56 @@ impl<O: Os> Tx<O> {
         })
     }
 
-    /// Room for a page set. If the first job needs it, later ones give up theirs.
+    /// Room for a page set. If the first job needs it, later ones give up theirs, then it does
+    /// with a smaller piece.
     fn reserve(
         &mut self,
         sh: &mut Shared<O>,
         os: &mut O,
         id: JobId,
-        key: PageKey,
+        mut key: PageKey,
         ahead: bool,
-    ) -> Option<Ticket> {
+    ) -> Option<(Ticket, PageKey)> {
         let w = &mut self.writes;
         let first = w.parked.front().is_some_and(|j| j.id() == id) && !ahead;
         loop {
             if ahead || may_grow(sh, os, w.jobs()) {
                 let job = w.parked.find_mut(|j| j.id() == id)?;
                 if let Some(t) = sh.sets.reserve(os, job, key) {
-                    return Some(t);
+                    return Some((t, key));
                 }
             }
             if !first {
                 return None;
             }
             let later = |j: &O::Job| j.id() != id && j.slot().is_some();
-            let Some(job) = w.parked.find_mut(later) else {
+            if let Some(job) = w.parked.find_mut(later) {
+                if let Some(slot) = job.slot() {
+                    os.slot_unuse(slot);
+                    job.set_slot(None);
+                }
+            } else if w.span > MIN_SPAN {
+                w.span /= 2;
+                let job = w.parked.front()?;
+                key = key_of(os, job, job.done(), w.span);
+            } else {
                 w.hold = true;
                 os.retry_later();
                 return None;
-            };
-            if let Some(slot) = job.slot() {
-                os.slot_unuse(slot);
-                job.set_slot(None);
             }
         }
     }
 
     /// The piece after the one the first job is at, to be held ahead; once.
-    fn next_piece(&mut self, os: &O) -> Option<(JobId, PageKey)> {
+    fn next_piece(&mut self, sh: &Shared<O>, os: &O) -> Option<(JobId, PageKey)> {
         let job = self.writes.parked.front()?;
-        let (off, held) = piece(job.done(), job.len());
-        let next = off + held as usize;
+        let (off, len) = piece(sh, job, job.slot()?)?;
+        let next = off + len;
         if next >= job.len() || self.writes.ahead == Some((job.id(), next)) {
             return None;
         }
-        let (_, len) = piece(next, job.len());
         self.writes.ahead = Some((job.id(), next));
-        Some((job.id(), os.page_key(job, next, len, false)))
+        Some((job.id(), key_of(os, job, next, self.writes.span)))
     }
 
     /// The ticket is one of ours.

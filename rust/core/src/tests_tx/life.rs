@@ -432,7 +432,11 @@ fn messages_during_an_abort_are_passed_over() {
     r.write(4000);
     r.drop_now();
     r.ack(2);
-    r.fw4_ack(wire::Fw4Ack { tid: 77, credits: 99, ..wire::Fw4Ack::default() });
+    r.fw4_ack(wire::Fw4Ack {
+        tid: 77,
+        credits: 99,
+        ..wire::Fw4Ack::default()
+    });
     r.peer_close();
     r.close_con_rpl();
     let cpl = wire::RxData {
@@ -552,4 +556,11 @@ fn time_wait_detaches() {
     // A later aio call on the socket.
     assert!(!r.aio(1, 0x1000, 100));
     r.nothing_left();
+}
+
+#[test]
+fn a_connection_is_small() {
+    // It is built on a kernel stack; the page sets and the jobs are kept elsewhere.
+    let n = size_of::<crate::conn::Conn<super::fake::Fake>>();
+    assert!(n < 1536, "{n} bytes");
 }

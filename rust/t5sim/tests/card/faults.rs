@@ -305,3 +305,36 @@ fn the_same_seed_gives_the_same_run() {
     }
     assert_eq!(traces.len(), 10, "other seeds, other runs");
 }
+
+#[test]
+fn a_held_back_segment_is_late_and_others_overtake_it() {
+    let mut r = Rig::new(Config {
+        rto: 50_000_000,
+        ..Config::default()
+    });
+    let (a, b) = r.connect();
+    let f = Faults {
+        reorder_ppm: 1_000_000,
+        reorder_delay: 400_000,
+        ..Faults::default()
+    };
+    r.card.set_faults(f);
+    let t0 = r.now;
+    let wr = r.imm_wr(a, b"first", true, true);
+    r.queue_wr(a, wr, 5);
+    r.run(2_000);
+    r.card.set_faults(Faults::default());
+    let wr = r.imm_wr(a, b"second", true, true);
+    r.queue_wr(a, wr, 6);
+    r.run(100_000);
+    assert_eq!(
+        r.recv[&b].data.len(),
+        0,
+        "what overtook it is out of order and not kept"
+    );
+    r.recv_bytes(b, 5);
+    assert!(r.now - t0 >= 400_000);
+    r.recv_bytes(b, 11);
+    assert_eq!(r.recv[&b].data, b"firstsecond");
+    assert_eq!(r.card.stats().wire_reordered, 1);
+}

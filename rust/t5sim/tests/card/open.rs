@@ -409,3 +409,33 @@ fn bad_configurations_are_refused() {
     bad(|c| c.mtus[3] = 10, "mtus");
     bad(|c| c.line_rate_bps = 0, "line_rate_bps");
 }
+
+#[test]
+fn scaling_wanted_by_one_end_only_is_not_used() {
+    let mut r = Rig::new(Config::default());
+    r.listen(STID, 0, 80);
+    r.act_open(
+        1,
+        4000,
+        80,
+        &Opts {
+            wscale: 4,
+            ..Opts::default()
+        },
+    );
+    let b = r.wait(Opcode::PassAcceptReq, |_| true).tid();
+    r.accept(
+        b,
+        &Opts {
+            wscale: 0,
+            ..Opts::default()
+        },
+    );
+    let m = r.wait(Opcode::ActEstablish, |_| true);
+    let e = wire::ActEstablish::parse(&m.cpl).unwrap();
+    assert!(!wire::TcpOpt::from_bits(e.tcp_opt).wscale_ok);
+    r.wait_tid(Opcode::PassEstablish, b);
+    for t in [m.tid(), b] {
+        assert_eq!(r.card.connection(t).unwrap().rcv_wnd, 65_535);
+    }
+}

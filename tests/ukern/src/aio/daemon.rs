@@ -21,9 +21,7 @@ struct State {
 
 static STATE: Global<State> = Global::new("aiod");
 
-pub(super) fn data() -> &'static [&'static KData] {
-    &[&JOB_MTX]
-}
+crate::exports_data! { JOB_MTX }
 
 fn mtx() -> *mut sys::mtx {
     JOB_MTX.get::<sys::mtx>().ptr()

@@ -66,7 +66,8 @@ pub(crate) fn exports() -> Vec<&'static [Export]> {
 }
 
 pub(crate) fn data() -> Vec<&'static [&'static KData]> {
-    vec![&[&M_AIO], soaio::data(), daemon::data()]
+    static OWN: &[&KData] = &[&M_AIO];
+    vec![OWN, soaio::data(), daemon::data()]
 }
 
 pub(crate) fn boot() {
@@ -302,7 +303,7 @@ pub(crate) fn switch_to(new: Kp<sys::vmspace>) {
 
 pub(crate) use syscalls::{
     aio_cancel as sys_cancel, aio_error as sys_error, aio_return as sys_return, aio_suspend as sys_suspend,
-    aio_waitcomplete as sys_waitcomplete, aqueue,
+    aio_waitcomplete as sys_waitcomplete, aqueue, as_bytes, new_aiocb,
 };
 
 /// Jobs of a process that are not finished, for tests.

@@ -32,9 +32,7 @@ struct State {
 
 static STATE: Global<State> = Global::new("soaio");
 
-pub(super) fn data() -> &'static [&'static KData] {
-    &[&JOBS_LOCK]
-}
+crate::exports_data! { JOBS_LOCK }
 
 fn jobs_lock() -> *mut sys::mtx {
     JOBS_LOCK.get::<sys::mtx>().ptr()
@@ -151,13 +149,13 @@ fn process_job(so: Kp<sys::socket>, which: Which, mut job: Job) -> Turn {
         let mut flags = sys::MSG_NBIO;
         let mut error;
         if which == Which::Rcv {
-            uio.uio_rw = sys::uio_rw_UIO_READ;
+            uio.uio_rw = sys::UIO_READ;
             error = sosend::soreceive(so, uio, flags);
         } else {
             if !so.snd().aioq().is_empty() {
                 flags |= sys::MSG_MORETOCOME;
             }
-            uio.uio_rw = sys::uio_rw_UIO_WRITE;
+            uio.uio_rw = sys::UIO_WRITE;
             error = sosend::sosend(so, uio, flags, td.ptr());
             if error == sys::EPIPE as i32 && so.so_options as u32 & sys::SO_NOSIGPIPE == 0 {
                 proc::psignal(Kp::new(job.userproc), sys::SIGPIPE as i32);

@@ -58,7 +58,7 @@ fn read_iov(ucb: &sys::aiocb) -> Sys<*mut sys::uio> {
     }
     uio.uio_iov = iov.cast();
     uio.uio_iovcnt = n as i32;
-    uio.uio_segflg = sys::uio_seg_UIO_USERSPACE;
+    uio.uio_segflg = sys::UIO_USERSPACE;
     let mut total = 0_usize;
     for i in 0..n {
         let v = Kp::new(uio.uio_iov.wrapping_add(i));
@@ -144,7 +144,7 @@ fn queue(p: Kp<sys::proc_>, ujob: u64, opcode: u32) -> Sys<()> {
         job.uio.uio_iov = &raw mut job.iov[0];
         job.uio.uio_iovcnt = 1;
         job.uio.uio_resid = ucb.aio_nbytes as isize;
-        job.uio.uio_segflg = sys::uio_seg_UIO_USERSPACE;
+        job.uio.uio_segflg = sys::UIO_USERSPACE;
         job.uiop = &raw mut job.uio;
     }
     job.seqno = STATE.with(|s| {

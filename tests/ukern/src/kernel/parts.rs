@@ -2,33 +2,56 @@
 //! `quiesce`, `shutdown` and `leaks`; this file calls them in order. (Maintained with those modules.)
 
 use crate::ksym::{Export, KData};
+use crate::{aio, net, proc, vm};
 
 /// Exported functions.
 pub(super) fn exports() -> Vec<&'static [Export]> {
-    crate::vm::exports()
+    let mut all = vm::exports();
+    all.extend(net::exports());
+    all.extend(aio::exports());
+    all.push(proc::symbols());
+    all
 }
 
 /// Exported variables.
 pub(super) fn data() -> Vec<&'static [&'static KData]> {
-    crate::vm::data()
+    let mut all = vm::data();
+    all.extend(net::data());
+    all.extend(aio::data());
+    all.push(proc::data());
+    all
 }
 
 /// After every other part has booted; on the driver, threads may be started.
 pub(super) fn boot() {
-    crate::vm::boot();
+    vm::boot();
+    proc::boot();
+    net::boot();
+    aio::boot();
 }
 
 /// First step of a shutdown, on a kernel thread that may sleep: stop what would go on for ever.
 pub(super) fn quiesce() {
-    crate::vm::quiesce();
+    net::settle();
+    aio::quiesce();
+    proc::quiesce();
+    net::quiesce();
+    vm::quiesce();
 }
 
 /// Forgets the state.
 pub(super) fn shutdown() {
-    crate::vm::shutdown();
+    aio::shutdown();
+    net::shutdown();
+    proc::shutdown();
+    vm::shutdown();
 }
 
 /// What is still held, one line per kind.
 pub(super) fn leaks() -> Vec<String> {
-    crate::vm::leaks()
+    let mut all = proc::leaks();
+    all.extend(aio::leaks());
+    all.extend(net::leaks());
+    all.extend(vm::leaks());
+    all
 }

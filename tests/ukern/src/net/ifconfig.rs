@@ -7,7 +7,7 @@ use crate::net::acc::{InpExt, SocketExt, TcpcbExt};
 use crate::net::inpcb::{self, Tuple};
 use crate::net::{ifnet, k, route, tcp_subr, tcp_vars, toecore, vnet_by_id, vnet_id};
 use crate::proc::{Errno, PcbInfo, SockAddr, Sys, VnetId};
-use crate::{Api, eventhandler, sys};
+use crate::{Api, sys};
 
 /// One line of `ifconfig -a`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn set_up(mut ifp: Kp<sys::ifnet>, up: bool) -> Sys<()> {
     let mut ifr = ifreq();
     Errno::check(ifnet::ioctl(ifp, ifnet::SIOCSIFFLAGS, (&raw mut ifr).cast()))?;
     let ev = if up { sys::IFNET_EVENT_UP } else { sys::IFNET_EVENT_DOWN };
-    eventhandler::invoke("ifnet_event", &[ifp.addr(), ev as usize]);
+    k::event2("ifnet_event", ifp.addr(), ev as usize);
     Ok(())
 }
 
@@ -198,7 +198,7 @@ impl Api {
 
     /// Memory runs short: fires `vm_lowmem` as the page daemon does.
     pub fn vm_lowmem(&self) {
-        self.exec(|| eventhandler::invoke("vm_lowmem", &[0]));
+        self.exec(|| k::event("vm_lowmem", 0));
     }
 
     /// SYNs between their arrival and the end of the handshake.
@@ -206,9 +206,4 @@ impl Api {
     pub fn syncache_count(&self) -> usize {
         crate::net::syncache::count()
     }
-}
-
-/// Runs `f` in the net epoch of a stack: for tests that play a driver.
-pub(crate) fn in_stack<R>(v: *mut sys::vnet, f: impl FnOnce() -> R) -> R {
-    crate::vnet::with_vnet(v, || k::net_epoch(f))
 }

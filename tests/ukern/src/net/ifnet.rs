@@ -7,7 +7,7 @@ use crate::kmem::{self, M_IFNET};
 use crate::kp::{Kp, bytes, cstr};
 use crate::net::acc::at;
 use crate::net::k;
-use crate::{eventhandler, kpanic, sys, vnet};
+use crate::{kpanic, sys, vnet};
 
 /// An IPv4 address of an interface, network order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,7 +130,7 @@ pub(crate) fn frames_in(ifp: Kp<sys::ifnet>) -> u64 {
 /// Sets the one IPv4 address.
 pub(crate) fn set_addr(ifp: Kp<sys::ifnet>, a: Addr) {
     with(ifp, |e| e.addrs = vec![a]);
-    eventhandler::invoke("ifaddr_event", &[ifp.addr()]);
+    k::event("ifaddr_event", ifp.addr());
 }
 
 fn attach(ifp: Kp<sys::ifnet>, lla: [u8; 6]) {
@@ -138,8 +138,8 @@ fn attach(ifp: Kp<sys::ifnet>, lla: [u8; 6]) {
         e.attached = true;
         e.mac = lla;
     });
-    eventhandler::invoke("ifnet_arrival_event", &[ifp.addr()]);
-    eventhandler::invoke("ether_ifattach_event", &[ifp.addr()]);
+    k::event("ifnet_arrival_event", ifp.addr());
+    k::event("ether_ifattach_event", ifp.addr());
 }
 
 fn detach(ifp: Kp<sys::ifnet>) {
@@ -150,7 +150,7 @@ fn detach(ifp: Kp<sys::ifnet>) {
         e.attached = false;
         e.addrs.clear();
     });
-    eventhandler::invoke("ifnet_departure_event", &[ifp.addr()]);
+    k::event("ifnet_departure_event", ifp.addr());
 }
 
 /// Calls the interface's ioctl; EOPNOTSUPP without one. May sleep.
@@ -164,7 +164,7 @@ pub(crate) fn ioctl(ifp: Kp<sys::ifnet>, cmd: c_ulong, data: *mut c_void) -> i32
 
 /// A loopback interface for a stack.
 pub(crate) fn make_loopback(v: *mut sys::vnet) {
-    let mut ifp = alloc(sys::ifType_IFT_LOOP as u8);
+    let mut ifp = alloc(sys::IFT_LOOP as u8);
     ifp.if_vnet = v;
     ifp.if_home_vnet = v;
     ifp.if_mtu = 16_384;

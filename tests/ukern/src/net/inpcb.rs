@@ -19,9 +19,7 @@ const ANON: std::ops::RangeInclusive<u16> = 10_000..=65_535;
 static TCBINFO: KData = KData::vnet::<sys::inpcbinfo>("vnet_entry_tcbinfo");
 static ALL: Global<Vec<Kp<sys::inpcb>>> = Global::new("tcp pcbs");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&TCBINFO]
-}
+crate::exports_data! { TCBINFO }
 
 /// `V_tcbinfo` of a stack.
 pub(crate) fn tcbinfo(v: *mut sys::vnet) -> Kp<sys::inpcbinfo> {
@@ -56,7 +54,7 @@ pub(crate) fn vnet_of(inp: Kp<sys::inpcb>) -> *mut sys::vnet {
 
 /// `in_pcballoc`: a pcb (with its zeroed tcpcb) for the socket; returned write-locked.
 pub(crate) fn alloc(mut so: Kp<sys::socket>) -> Option<Kp<sys::inpcb>> {
-    let mut tp: Kp<sys::tcpcb> = k::zalloc("tcp_inpcb")?;
+    let mut tp: Kp<sys::tcpcb> = k::zalloc(&k::M_TCPCB, "inpcb")?;
     let mut inp: Kp<sys::inpcb> = Kp::new(tp.ptr().cast());
     k::rw_init(inp.lock_rw(), c"tcpinp", sys::RW_RECURSE | sys::RW_DUPOK);
     let mut pi = tcbinfo(so.so_vnet);
@@ -103,7 +101,7 @@ pub(crate) fn rele_wlocked(mut inp: Kp<sys::inpcb>) -> bool {
     k::wunlock(inp.lock_rw());
     k::rw_destroy(inp.lock_rw());
     crate::net::tcp_timer::forget(inp.tp());
-    k::free(inp.tp());
+    k::free(inp.tp(), &k::M_TCPCB);
     true
 }
 
@@ -365,10 +363,10 @@ mod c {
         let flags = flags as u32;
         let t = Tuple { laddr: laddr.s_addr, lport: lp as u16, faddr: faddr.s_addr, fport: fp as u16 };
         let mut found = find_exact(pi.ipi_vnet, t);
-        if found.is_none() && flags & sys::inp_lookup_t_INPLOOKUP_WILDCARD != 0 {
+        if found.is_none() && flags & sys::INPLOOKUP_WILDCARD != 0 {
             found = find_listener(pi.ipi_vnet, t.laddr, t.lport);
         }
-        let write = flags & sys::inp_lookup_t_INPLOOKUP_WLOCKPCB != 0;
+        let write = flags & sys::INPLOOKUP_WLOCKPCB != 0;
         found.and_then(|i| lock_found(i, write)).map_or(std::ptr::null_mut(), Kp::ptr)
     }
 }

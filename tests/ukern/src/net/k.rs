@@ -3,8 +3,9 @@
 use std::ffi::CStr;
 
 use crate::kp::Kp;
+use crate::ksym::KData;
 use crate::sched::{self, Sbt, SleepOpts, Wake};
-use crate::{epoch, kpanic, locks, malloc, sys};
+use crate::{epoch, kmem, kpanic, locks, sys};
 
 pub(crate) fn mtx_init(m: *mut sys::mtx, name: &'static CStr, opts: u32) {
     locks::mtx_init(Kp::new(m), name.as_ptr(), opts | sys::MTX_NEW);
@@ -24,7 +25,7 @@ pub(crate) fn mtx_unlock(m: *mut sys::mtx) {
 pub(crate) fn mtx_trylock(m: *mut sys::mtx) -> bool {
     sched::yield_point();
     sched::no_preempt(|| {
-        let free = Kp::new(m).mtx_lock & !(sys::MTX_FLAGMASK as usize) == 0;
+        let free = Kp::new(m).mtx_lock & !u64::from(sys::MTX_FLAGMASK) == 0;
         if free {
             locks::mtx_lock(Kp::new(m));
         }
@@ -87,7 +88,7 @@ pub(crate) fn sx_xunlock(l: *mut sys::sx) {
 fn sx_free(l: *mut sys::sx) -> bool {
     let w = Kp::new(l).sx_lock;
     // Unlocked is "shared, no sharers", give or take the waiter bits.
-    w & sys::SX_LOCK_SHARED as usize != 0 && w >> sys::SX_SHARERS_SHIFT == 0
+    w & u64::from(sys::SX_LOCK_SHARED) != 0 && w >> sys::SX_SHARERS_SHIFT == 0
 }
 /// `sx_try_xlock`.
 pub(crate) fn sx_try_xlock(l: *mut sys::sx) -> bool {
@@ -107,7 +108,7 @@ pub(crate) fn sx_xlock_sig(l: *mut sys::sx) -> i32 {
             return 0;
         }
         // Waiters of a lock sleep two bytes into it (locks::wait_chan), announced by this bit.
-        Kp::new(l).sx_lock |= sys::SX_LOCK_EXCLUSIVE_WAITERS as usize;
+        Kp::new(l).sx_lock |= u64::from(sys::SX_LOCK_EXCLUSIVE_WAITERS);
         sched::check_may_sleep("sx_xlock_sig");
         let opts = SleepOpts { wmesg: "sx_sig", catch: true, lock: true, ..SleepOpts::default() };
         if sched::sleep_unlocking(l as usize + 2, opts, || {}) == Wake::Interrupted {
@@ -139,13 +140,45 @@ pub(crate) fn assert_net_epoch() {
     }
 }
 
-/// Zeroed kernel memory for one `T`, accounted to `what`.
-pub(crate) fn zalloc<T>(what: &'static str) -> Option<Kp<T>> {
-    Kp::opt(malloc::zalloc(size_of::<T>(), what).cast())
+macro_rules! types {
+    ($($id:ident $sym:literal $desc:literal;)*) => {
+        $(/// A malloc type.
+        pub(crate) static $id: KData = KData::of::<sys::malloc_type>($sym).with_init(|p| {
+            let mut t: Kp<sys::malloc_type> = Kp::new(p.cast());
+            t.ks_version = u64::from(sys::M_VERSION);
+            t.ks_shortdesc = $desc.as_ptr();
+        });)*
+        crate::exports_data! { $($id),* }
+    };
+}
+
+types! {
+    M_SOCKET "ukern_M_SOCKET" c"socket";
+    M_TCPCB "ukern_M_TCPCB" c"tcp_inpcb";
+}
+
+/// Zeroed kernel memory for one `T`; `None` when failure injection says so at `point`.
+pub(crate) fn zalloc<T>(type_: &KData, point: &'static str) -> Option<Kp<T>> {
+    if crate::fault::hit(point) { None } else { Some(kmem::alloc_zeroed(type_)) }
 }
 /// Frees what [`zalloc`] gave.
-pub(crate) fn free<T>(p: Kp<T>) {
-    malloc::free(p.ptr().cast());
+pub(crate) fn free<T>(p: Kp<T>, type_: &KData) {
+    kmem::free_obj(p, type_);
+}
+
+/// Fires an event whose handlers take one argument after their own.
+pub(crate) fn event(name: &str, a: usize) {
+    event2(name, a, 0);
+}
+
+/// Fires an event whose handlers take two arguments after their own.
+pub(crate) fn event2(name: &str, a: usize, b: usize) {
+    crate::eventhandler::invoke(name, |func, arg| {
+        // SAFETY: handlers of these events take their argument and at most two integer-class
+        // values; a handler that takes fewer ignores the registers it does not know.
+        let f: extern "C" fn(*mut std::ffi::c_void, usize, usize) = unsafe { std::mem::transmute(func) };
+        f(arg, a, b);
+    });
 }
 
 /// `crhold`.

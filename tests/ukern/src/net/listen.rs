@@ -5,13 +5,13 @@
 
 use crate::kp::Kp;
 use crate::net::acc::{SockbufExt, SocketExt, Which, at};
-use crate::net::tailq::{Tailq, tailq};
+use crate::net::tailq::Tailq;
 use crate::net::{k, sockbuf, socket};
 use crate::{kpanic, sched, sys, vnet};
 
-const NONE: sys::socket_qstate = sys::socket_qstate_SQ_NONE;
-const INCOMP: sys::socket_qstate = sys::socket_qstate_SQ_INCOMP;
-const COMP: sys::socket_qstate = sys::socket_qstate_SQ_COMP;
+const NONE: sys::socket_qstate = sys::SQ_NONE;
+const INCOMP: sys::socket_qstate = sys::SQ_INCOMP;
+const COMP: sys::socket_qstate = sys::SQ_COMP;
 
 /// kern.ipc.somaxconn.
 const SOMAXCONN: i32 = 128;
@@ -228,7 +228,7 @@ pub(crate) fn wakeup(head: Kp<sys::socket>) {
         // SAFETY: the upcall its owner installed, under the listener's lock as documented.
         unsafe { up(head.ptr(), arg, sys::M_NOWAIT as i32) };
     }
-    sched::wakeup(socket::sel_chan(head, Which::Rcv));
+    sched::wakeup(socket::sel_chan(head));
     k::mtx_unlock(head.lock_mtx());
     sched::wakeup_one(comp_chan(head));
 }

@@ -1,92 +1,75 @@
-//! mbufs as the socket layer sees them.
+//! mbufs as the socket layer sees them, over [`crate::mbuf`].
 
 use crate::kp::{Kp, bytes, bytes_mut};
-use crate::net::acc::{at, uget};
-use crate::sys;
+use crate::mbuf::{self, Mbuf};
+use crate::{kpanic, sys, vm};
 
-type Hdr = sys::mbuf__bindgen_ty_3__bindgen_ty_1__bindgen_ty_1;
-type EpgInfo = sys::mbuf__bindgen_ty_3__bindgen_ty_1__bindgen_ty_1__bindgen_ty_1;
-
-/// Where `m_dat`, `m_ext` lie.
-const DAT: usize = std::mem::offset_of!(sys::mbuf, __bindgen_anon_3);
-const EXT: usize = DAT + size_of::<Hdr>();
+const NOWAIT: i32 = sys::M_NOWAIT as i32;
+const WAITOK: i32 = sys::M_WAITOK as i32;
 
 pub(crate) trait MbufExt: Copy {
+    fn b(self) -> Kp<Mbuf>;
     fn next(self) -> Option<Kp<sys::mbuf>>;
     fn set_next(self, n: Option<Kp<sys::mbuf>>);
-    fn nextpkt(self) -> Kp<sys::mbuf>;
-    fn fl(self) -> u32;
-    fn kind(self) -> u32;
-    fn ext(self) -> Kp<sys::m_ext>;
-    fn epg(self) -> Kp<EpgInfo>;
-    fn pkthdr(self) -> Kp<sys::pkthdr>;
-    fn extpg(self) -> bool {
-        self.fl() & sys::M_EXTPG != 0
-    }
-    fn not_ready(self) -> bool {
-        self.fl() & sys::M_PROTO1 != 0
-    }
+    fn extpg(self) -> bool;
+    /// M_NOTREADY, a protocol flag of socket buffers.
+    fn not_ready(self) -> bool;
     /// Bytes of memory a socket buffer charges for it.
     fn footprint(self) -> u32;
 }
 
 impl MbufExt for Kp<sys::mbuf> {
+    fn b(self) -> Kp<Mbuf> {
+        mbuf::of(self)
+    }
     fn next(self) -> Option<Kp<sys::mbuf>> {
-        Kp::opt(uget!(self.__bindgen_anon_1.m_next))
+        Kp::opt(self.b().next.cast())
     }
-    fn set_next(mut self, n: Option<Kp<sys::mbuf>>) {
-        self.__bindgen_anon_1.m_next = n.map_or(std::ptr::null_mut(), Kp::ptr);
+    fn set_next(self, n: Option<Kp<sys::mbuf>>) {
+        self.b().next = n.map_or(std::ptr::null_mut(), |n| n.ptr().cast());
     }
-    fn nextpkt(self) -> Kp<sys::mbuf> {
-        Kp::new(uget!(self.__bindgen_anon_2.m_nextpkt))
+    fn extpg(self) -> bool {
+        self.b().has(sys::M_EXTPG)
     }
-    fn fl(self) -> u32 {
-        self.m_flags()
-    }
-    fn kind(self) -> u32 {
-        self.m_type()
-    }
-    fn ext(self) -> Kp<sys::m_ext> {
-        Kp::new((self.addr() + EXT) as *mut sys::m_ext)
-    }
-    fn epg(self) -> Kp<EpgInfo> {
-        Kp::new((self.addr() + DAT) as *mut EpgInfo)
-    }
-    fn pkthdr(self) -> Kp<sys::pkthdr> {
-        Kp::new((self.addr() + DAT) as *mut sys::pkthdr)
+    fn not_ready(self) -> bool {
+        self.b().has(sys::M_PROTO1)
     }
     fn footprint(self) -> u32 {
-        let ext = if self.fl() & sys::M_EXT != 0 { self.ext().ext_size } else { 0 };
-        sys::MSIZE + ext
+        let m = self.b();
+        sys::MSIZE + if m.has(sys::M_EXT) { m.ext.size } else { 0 }
     }
+}
+
+fn sys_mbuf(m: Kp<Mbuf>) -> Kp<sys::mbuf> {
+    Kp::new(m.ptr().cast())
+}
+
+/// `m_free`.
+pub(crate) fn free(m: Kp<sys::mbuf>) {
+    mbuf::free(m.b());
+}
+
+/// `m_freem`.
+pub(crate) fn freem(m: Kp<sys::mbuf>) {
+    mbuf::freem(m.b().ptr());
 }
 
 /// `M_WRITABLE`.
 pub(crate) fn writable(m: Kp<sys::mbuf>) -> bool {
-    if m.fl() & (sys::M_RDONLY | sys::M_EXTPG) != 0 {
+    let b = m.b();
+    if b.has(sys::M_RDONLY | sys::M_EXTPG) {
         return false;
     }
-    if m.fl() & sys::M_EXT == 0 {
+    if !b.has(sys::M_EXT) {
         return true;
     }
-    let e = m.ext();
-    if e.ext_flags() & sys::EXT_FLAG_EMBREF != 0 {
-        uget!(e.__bindgen_anon_1.ext_count) == 1
-    } else {
-        *Kp::new(uget!(e.__bindgen_anon_1.ext_cnt)) == 1
-    }
+    let count = if b.ext_flags() & sys::EXT_FLAG_EMBREF != 0 { b.ext.cnt as u32 } else { crate::kp::peek(b.ext.cnt) };
+    count == 1
 }
 
-/// `M_START` and `M_SIZE`: the storage of an mapped mbuf.
-fn storage(m: Kp<sys::mbuf>) -> (usize, usize) {
-    if m.fl() & sys::M_EXT != 0 {
-        let e = m.ext();
-        (uget!(e.__bindgen_anon_2.__bindgen_anon_1.ext_buf) as usize, e.ext_size as usize)
-    } else if m.fl() & sys::M_PKTHDR != 0 {
-        (m.addr() + EXT, sys::MSIZE as usize - EXT)
-    } else {
-        (m.addr() + DAT, sys::MSIZE as usize - DAT)
-    }
+/// Where the storage of a mapped mbuf ends.
+fn storage_end(b: Kp<Mbuf>) -> usize {
+    if b.has(sys::M_EXT) { b.ext.buf + b.ext.size as usize } else { b.addr() + sys::MSIZE as usize }
 }
 
 /// `M_TRAILINGSPACE`.
@@ -94,73 +77,88 @@ pub(crate) fn trailing_space(m: Kp<sys::mbuf>) -> usize {
     if !writable(m) {
         return 0;
     }
-    let (start, size) = storage(m);
-    (start + size).saturating_sub(m.m_data as usize + m.m_len as usize)
+    storage_end(m.b()).saturating_sub(m.b().data + m.b().data_len())
 }
 
 /// The bytes of a mapped mbuf.
 pub(crate) fn data<'a>(m: Kp<sys::mbuf>) -> &'a [u8] {
-    assert!(!m.extpg(), "ukern: M_EXTPG mbuf read as a mapped one");
-    bytes(m.m_data.cast(), m.m_len as usize)
+    if m.extpg() {
+        kpanic!("an M_EXTPG mbuf is read as a mapped one");
+    }
+    bytes(m.b().data as *const u8, m.b().data_len())
 }
 
 /// Copies `from` behind the data; `m_len` is the caller's to move.
 pub(crate) fn write_behind(m: Kp<sys::mbuf>, from: &[u8]) {
-    assert!(from.len() <= trailing_space(m), "ukern: mbuf overrun");
-    bytes_mut(m.m_data.wrapping_add(m.m_len as usize).cast(), from.len()).copy_from_slice(from);
+    if from.len() > trailing_space(m) {
+        kpanic!("mbuf overrun: {} bytes into {}", from.len(), trailing_space(m));
+    }
+    bytes_mut((m.b().data + m.b().data_len()) as *mut u8, from.len()).copy_from_slice(from);
 }
 
-/// The pieces of memory, in order, that hold bytes `[off, off + len)` of one mbuf: (address, len).
+/// The pieces of memory that hold bytes `[off, off + len)` of one mbuf: (address, length).
 pub(crate) fn pieces(m: Kp<sys::mbuf>, off: usize, len: usize) -> Vec<(usize, usize)> {
-    assert!(off + len <= m.m_len as usize, "ukern: past the end of an mbuf");
-    if !m.extpg() {
-        return vec![(m.m_data as usize + off, len)];
-    }
-    // m_data is the offset into the unmapped payload: header, pages, trailer.
-    let e = m.epg();
-    let mut at = m.m_data as usize + off;
-    let mut left = len;
-    let mut out = Vec::new();
-    let ext = m.ext();
-    let pg = uget!(ext.__bindgen_anon_2.__bindgen_anon_2);
-    let mut take = |start: usize, size: usize| {
-        if at >= size {
-            at -= size;
-        } else if left > 0 {
-            let n = (size - at).min(left);
-            out.push((start + at, n));
-            at = 0;
-            left -= n;
-        }
-    };
-    let ext_addr = m.ext().addr() + std::mem::offset_of!(sys::m_ext, __bindgen_anon_2);
-    let hdr_off = std::mem::offset_of!(sys::m_ext__bindgen_ty_2__bindgen_ty_2, extpg_hdr);
-    let trail_off = std::mem::offset_of!(sys::m_ext__bindgen_ty_2__bindgen_ty_2, extpg_trail);
-    take(ext_addr + hdr_off, usize::from(e.m_epg_hdrlen));
-    let n = usize::from(e.m_epg_npgs);
-    for i in 0..n {
-        let first = if i == 0 { usize::from(e.m_epg_1st_off) } else { 0 };
-        let size = if i + 1 == n { usize::from(e.m_epg_last_len) } else { super::super::vm::PAGE - first };
-        let pa = pg.extpg_pa.get(i).copied().unwrap_or(0) as usize;
-        take(pa + first, size);
-    }
-    take(ext_addr + trail_off, usize::from(e.m_epg_trllen));
-    assert!(left == 0, "ukern: M_EXTPG mbuf shorter than its m_len");
-    out
+    mbuf::segments(m.b(), off, len)
 }
 
-/// Total bytes of a chain (`m_length`).
+/// Total bytes of a chain.
 pub(crate) fn chain_len(m: Kp<sys::mbuf>) -> usize {
-    let mut n = 0;
-    let mut at = Some(m);
+    mbuf::length(m.b().ptr()).0
+}
+
+/// Fills a chain with room enough, mbuf by mbuf.
+fn fill(head: Kp<Mbuf>, len: usize, mut f: impl FnMut(usize, usize) -> i32) -> i32 {
+    let mut left = len;
+    let mut at = Some(sys_mbuf(head));
     while let Some(m) = at {
-        n += m.m_len as usize;
+        let n = left.min(trailing_space(m));
+        if n > 0 {
+            let e = f(m.b().data, n);
+            if e != 0 {
+                return e;
+            }
+        }
+        m.b().len = n as i32;
+        left -= n;
         at = m.next();
     }
-    n
+    0
 }
 
-/// Offset of a field, for C-visible assertions.
-pub(crate) fn dat_addr(m: Kp<sys::mbuf>) -> usize {
-    at!(m, __bindgen_anon_3) as usize
+/// `m_uiotombuf`: up to `max` bytes of `uio` as a chain; may sleep. `None`: a fault.
+pub(crate) fn from_uio(uio: Kp<sys::uio>, max: usize) -> Option<Kp<sys::mbuf>> {
+    let len = max.min(uio.uio_resid.max(0) as usize);
+    let head = mbuf::getm(None, len, WAITOK, sys::MT_DATA, 0)?;
+    let e = fill(head, len, |addr, n| vm::uiomove(addr as *mut u8, n, uio));
+    if e != 0 {
+        mbuf::freem(head.ptr());
+        return None;
+    }
+    Some(sys_mbuf(head))
+}
+
+/// A chain with these bytes. It always succeeds: the far end of a wire has no say in our memory.
+pub(crate) fn from_bytes(data: &[u8]) -> Kp<sys::mbuf> {
+    let head = loop {
+        if let Some(h) = mbuf::getm(None, data.len(), NOWAIT, sys::MT_DATA, 0) {
+            break h;
+        }
+    };
+    let mut done = 0;
+    fill(head, data.len(), |addr, n| {
+        bytes_mut(addr as *mut u8, n).copy_from_slice(&data[done..done + n]);
+        done += n;
+        0
+    });
+    sys_mbuf(head)
+}
+
+/// One mbuf with a packet header and these bytes (at most MHLEN); `None`: no mbufs.
+pub(crate) fn packet(data: &[u8]) -> Option<Kp<sys::mbuf>> {
+    let mut h = mbuf::gethdr(NOWAIT, sys::MT_DATA)?;
+    let m = sys_mbuf(h);
+    write_behind(m, data);
+    h.len = data.len() as i32;
+    h.pkt.len = data.len() as i32;
+    Some(m)
 }

@@ -79,6 +79,16 @@ pub(crate) fn boot() {
     toecore::boot();
 }
 
+/// Waits for connections that end by themselves (TIME_WAIT and the like).
+pub(crate) fn settle() {
+    for _ in 0..700 {
+        if inpcb::all().is_empty() && syncache::count() == 0 {
+            return;
+        }
+        crate::sched::sleep_for(crate::sched::SBT_1S, "settle");
+    }
+}
+
 pub(crate) fn quiesce() {
     ifnet::free_loopbacks();
 }

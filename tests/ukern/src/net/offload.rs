@@ -11,7 +11,7 @@
 use crate::kp::Kp;
 use crate::net::acc::{InpExt, SocketExt, TcpcbExt};
 use crate::net::{k, route, toecore};
-use crate::{eventhandler, kpanic, sys};
+use crate::{kpanic, sys};
 
 /// `tcp_outflags[]` by state: does a segment carry RST, FIN?
 fn rst(state: u32) -> bool {
@@ -54,13 +54,15 @@ pub(crate) fn connect(so: Kp<sys::socket>, nam: *mut sys::sockaddr) -> i32 {
 /// Fires `tcp_offload_listen_start`. pcb write-locked.
 pub(crate) fn listen_start(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
-    eventhandler::invoke("tcp_offload_listen_start", &[tp.addr()]);
+    toecore::listen_start_event(tp);
+    k::event("tcp_offload_listen_start", tp.addr());
 }
 
 /// Fires `tcp_offload_listen_stop`. pcb write-locked.
 pub(crate) fn listen_stop(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
-    eventhandler::invoke("tcp_offload_listen_stop", &[tp.addr()]);
+    toecore::listen_stop_event(tp);
+    k::event("tcp_offload_listen_stop", tp.addr());
 }
 
 /// `tcp_offload_output`: RST, FIN or data, by the state the connection is in.

@@ -227,7 +227,7 @@ fn syn(id: u64) {
         }
     });
     in_vnet_of(cinp, || {
-        tcp_timer::activate(ctp, sys::tt_which_TT_KEEP, 0);
+        tcp_timer::activate(ctp, sys::TT_KEEP, 0);
         tcp_subr::state_change(ctp, sys::TCPS_ESTABLISHED);
         ctp.t_starttime = k::ticks();
         ctp.snd_una = e.iss.wrapping_add(1);
@@ -246,7 +246,7 @@ fn established(id: u64, cid: u64, e: &syncache::Entry) {
         return rst(cid, Some(sys::ECONNRESET));
     }
     in_vnet_of(inp, || {
-        tcp_timer::activate(tp, sys::tt_which_TT_KEEP, 0);
+        tcp_timer::activate(tp, sys::TT_KEEP, 0);
         tcp_subr::rcvseqinit(tp, e.iss);
         let una = tp.iss.wrapping_add(1);
         (tp.snd_una, tp.snd_nxt, tp.snd_max) = (una, una, una);
@@ -406,7 +406,7 @@ fn acked(id: u64, seg: &Segment, more: bool) {
                     tcp_subr::state_change(tp, sys::TCPS_FIN_WAIT_2);
                     if so.rcv().st() & sys::SBS_CANTRCVMORE != 0 {
                         socket::isdisconnected(so);
-                        tcp_timer::activate(tp, sys::tt_which_TT_2MSL, 60 * sched::HZ as u32);
+                        tcp_timer::activate(tp, sys::TT_2MSL, 60 * sched::HZ as u32);
                     }
                 }
                 sys::TCPS_CLOSING => return tcp_subr::twstart(tp),

@@ -15,9 +15,7 @@ pub(crate) const IFCAP_TOE: i32 = IFCAP_TOE4 | 1 << sys::IFCAP_B_TOE6;
 static LOOPBACK_MASK: KData = KData::vnet::<u32>("vnet_entry_in_loopback_mask")
     .with_init(|p| crate::kp::poke(p as usize, 0xff00_0000_u32));
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&LOOPBACK_MASK]
-}
+crate::exports_data! { LOOPBACK_MASK }
 
 fn up(ifp: Kp<sys::ifnet>) -> bool {
     ifp.if_flags as u32 & sys::IFF_UP != 0

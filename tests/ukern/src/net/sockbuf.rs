@@ -14,9 +14,7 @@ use crate::{kpanic, sys};
 pub(crate) static SB_MAX: KData =
     KData::of::<u64>("sb_max").with_init(|p| crate::kp::poke(p as usize, u64::from(sys::SB_MAX)));
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&SB_MAX]
-}
+crate::exports_data! { SB_MAX }
 
 /// How many times the byte limit of mbuf memory a buffer may take (kern.ipc.sockbuf_waste_factor).
 const EFFICIENCY: u64 = 8;
@@ -132,7 +130,7 @@ fn compress(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, tail: Option<Kp<sys::mbuf>>)
             && !m.not_ready()
             && !n.not_ready()
             && m.m_len as u32 <= sys::MCLBYTES / 4
-            && m.kind() == n.kind()
+            && m.b().type_() == n.b().type_()
             && m::writable(n)
             && m.m_len as usize <= m::trailing_space(n)
         {
@@ -164,7 +162,7 @@ fn compress(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, tail: Option<Kp<sys::mbuf>>)
 /// `sbappendstream_locked`.
 pub(crate) fn append_stream_locked(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>) {
     assert_locked(sb);
-    if !Kp::new(m.ptr()).nextpkt().is_null() {
+    if !m.b().nextpkt.is_null() {
         kpanic!("sbappendstream: m_nextpkt set");
     }
     let mut d = sb.d();

@@ -9,7 +9,7 @@ use crate::{kpanic, sched, sys, vnet};
 
 /// A socket of this stack with no pcb and no references (`soalloc`).
 pub(crate) fn alloc(vnet: *mut sys::vnet) -> Option<Kp<sys::socket>> {
-    let mut so: Kp<sys::socket> = k::zalloc("socket")?;
+    let mut so: Kp<sys::socket> = k::zalloc(&k::M_SOCKET, "socket")?;
     k::mtx_init(so.lock_mtx(), c"socket", sys::MTX_DUPOK);
     k::mtx_init(so.sb_mtx(Which::Snd), c"so_snd", 0);
     k::mtx_init(so.sb_mtx(Which::Rcv), c"so_rcv", 0);
@@ -44,7 +44,7 @@ pub(crate) fn dealloc(so: Kp<sys::socket>) {
     k::mtx_destroy(so.sb_mtx(Which::Snd));
     k::mtx_destroy(so.sb_mtx(Which::Rcv));
     k::mtx_destroy(so.lock_mtx());
-    k::free(so);
+    k::free(so, &k::M_SOCKET);
 }
 
 /// `socreate` of a TCP socket; on success it has one reference.
@@ -105,7 +105,7 @@ pub(crate) fn rele(mut so: Kp<sys::socket>) {
 
 /// `sofree`: the last reference went; the socket lock is held.
 fn free(so: Kp<sys::socket>) {
-    if !so.listening() && so.flow().so_qstate != sys::socket_qstate_SQ_NONE {
+    if !so.listening() && so.flow().so_qstate != sys::SQ_NONE {
         kpanic!("sofree: socket is on an accept queue");
     }
     k::mtx_unlock(so.lock_mtx());
@@ -139,7 +139,7 @@ pub(crate) fn isconnecting(so: Kp<sys::socket>) {
 pub(crate) fn isconnected(so: Kp<sys::socket>) {
     k::mtx_lock(so.lock_mtx());
     so.set_state(sys::SS_ISCONNECTED, sys::SS_ISCONNECTING | sys::SS_ISDISCONNECTING);
-    if so.flow().so_qstate == sys::socket_qstate_SQ_INCOMP {
+    if so.flow().so_qstate == sys::SQ_INCOMP {
         listen::promote(so);
         return;
     }
@@ -235,7 +235,7 @@ fn wakeup(so: Kp<sys::socket>, which: Which) {
     }
     // poll(2) sleepers.
     sb.set_flags(0, sys::SB_SEL);
-    sched::wakeup(sel_chan(so, which));
+    sched::wakeup(sel_chan(so));
     if sb.flags() & sys::SB_UPCALL != 0
         && let Some(up) = sb.sb_upcall
     {
@@ -252,12 +252,9 @@ fn wakeup(so: Kp<sys::socket>, which: Which) {
     k::mtx_unlock(so.sb_mtx(which));
 }
 
-/// The channel poll(2) sleeps on.
-pub(crate) fn sel_chan(so: Kp<sys::socket>, which: Which) -> usize {
-    match which {
-        Which::Rcv => at!(so, so_rdsel) as usize,
-        Which::Snd => at!(so, so_wrsel) as usize,
-    }
+/// The channel poll(2) sleeps on, whatever it waits for.
+pub(crate) fn sel_chan(so: Kp<sys::socket>) -> usize {
+    at!(so, so_rdsel) as usize
 }
 
 /// `sorwakeup_locked`: receive lock held on entry, not on return.

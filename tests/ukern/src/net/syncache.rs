@@ -20,9 +20,7 @@ use crate::{kpanic, sys, vnet};
 
 static SC_LOCK: KData = KData::of::<sys::mtx>("ukern_tcp_sc_head");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&SC_LOCK]
-}
+crate::exports_data! { SC_LOCK }
 
 /// SYN|ACKs sent again before an entry is given up.
 const REXMT_LIMIT: u32 = 3;
@@ -316,7 +314,7 @@ pub(crate) fn new_socket(e: &Entry, lso: Kp<sys::socket>) -> Option<Kp<sys::sock
         // SAFETY: the driver's method with the context it gave, the new pcb write-locked.
         unsafe { f(tod.ptr(), e.ctx as *mut c_void, so.ptr()) };
     }
-    tcp_timer::activate(tp, sys::tt_which_TT_KEEP, tcp_usrreq::keepinit(tp));
+    tcp_timer::activate(tp, sys::TT_KEEP, tcp_usrreq::keepinit(tp));
     if !listen::enqueue(so, sys::SS_ISCONNECTED) {
         tp.t_flags |= sys::TF_SONOTCONN;
     }

@@ -20,9 +20,7 @@ fn init_fb(p: *mut u8) {
     fb.tfb_refcnt = 1;
 }
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&DEFAULT_FB]
-}
+crate::exports_data! { DEFAULT_FB }
 
 /// Names of the states, by number.
 pub(crate) const STATES: [&str; sys::TCP_NSTATES as usize] = [
@@ -191,7 +189,7 @@ pub(crate) fn twstart(tp: Kp<sys::tcpcb>) {
     state_change(tp, sys::TCPS_TIME_WAIT);
     socket::isdisconnected(inp.so());
     let msl_ms = tcp_vars::get(inpcb::vnet_of(inp), &tcp_vars::MSL);
-    tcp_timer::activate(tp, sys::tt_which_TT_2MSL, 2 * msl_ms as u32 * sched::HZ as u32 / 1000);
+    tcp_timer::activate(tp, sys::TT_2MSL, 2 * msl_ms as u32 * sched::HZ as u32 / 1000);
     k::wunlock(inp.lock_rw());
 }
 

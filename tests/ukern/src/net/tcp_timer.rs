@@ -97,8 +97,8 @@ fn fire(tp: Kp<sys::tcpcb>, which: u32) {
     vnet::with_vnet(v, || {
         k::net_epoch(|| {
             let left = match which {
-                sys::tt_which_TT_2MSL => two_msl(tp),
-                sys::tt_which_TT_KEEP if tp.st() < sys::TCPS_ESTABLISHED => {
+                sys::TT_2MSL => two_msl(tp),
+                sys::TT_KEEP if tp.st() < sys::TCPS_ESTABLISHED => {
                     tcp_subr::drop(tp, sys::ETIMEDOUT as i32)
                 }
                 _ => Some(tp),
@@ -115,7 +115,7 @@ fn two_msl(tp: Kp<sys::tcpcb>) -> Option<Kp<sys::tcpcb>> {
     let waiting = tp.st() != sys::TCPS_TIME_WAIT && idle <= MAXIDLE;
     let gone = tp.inp().so().rcv().sb_state as u16 as u32 & sys::SBS_CANTRCVMORE != 0;
     if waiting && !gone {
-        activate(tp, sys::tt_which_TT_2MSL, 75 * HZ as u32);
+        activate(tp, sys::TT_2MSL, 75 * HZ as u32);
         return Some(tp);
     }
     tcp_subr::close(tp)

@@ -152,7 +152,7 @@ fn connect_locked(so: Kp<sys::socket>, inp: Kp<sys::inpcb>, nam: *mut sys::socka
     {
         return 0;
     }
-    tcp_timer::activate(tp, sys::tt_which_TT_KEEP, keepinit(tp));
+    tcp_timer::activate(tp, sys::TT_KEEP, keepinit(tp));
     tcp_subr::output(tp)
 }
 
@@ -187,7 +187,7 @@ fn usrclosed(tp: Kp<sys::tcpcb>) {
     if tp.st() >= sys::TCPS_FIN_WAIT_2 {
         socket::isdisconnected(tp.inp().so());
         if tp.st() == sys::TCPS_FIN_WAIT_2 {
-            tcp_timer::activate(tp, sys::tt_which_TT_2MSL, tcp_timer::MAXIDLE);
+            tcp_timer::activate(tp, sys::TT_2MSL, tcp_timer::MAXIDLE);
         }
     }
 }
@@ -270,7 +270,7 @@ unsafe extern "C" fn usr_abort(so: *mut sys::socket) {
 
 unsafe extern "C" fn usr_shutdown(so: *mut sys::socket, how: sys::shutdown_how) -> c_int {
     let mut so = Kp::new(so);
-    let (rd, wr) = (how != sys::shutdown_how_SHUT_WR, how != sys::shutdown_how_SHUT_RD);
+    let (rd, wr) = (how != sys::SHUT_WR, how != sys::SHUT_RD);
     k::mtx_lock(so.lock_mtx());
     if so.listening() {
         if rd {
@@ -403,7 +403,7 @@ unsafe extern "C" fn ctloutput(so: *mut sys::socket, sopt: *mut sys::sockopt) ->
     }
     let mut tp = inp.tp();
     let mut val: Kp<c_int> = Kp::new(sopt.sopt_val.cast());
-    let set = sopt.sopt_dir == sys::sopt_dir_SOPT_SET;
+    let set = sopt.sopt_dir == sys::SOPT_SET;
     let name = sopt.sopt_name as u32;
     let flag = match name {
         sys::TCP_NODELAY => Some(sys::TF_NODELAY),

@@ -9,14 +9,12 @@ use crate::net::acc::{InpExt, TcpcbExt, inc_faddr};
 use crate::net::inpcb::{self, Tuple};
 use crate::net::tailq::{Tailq, tailq};
 use crate::net::{k, route, syncache, tcp_subr, tcp_timer, tcp_usrreq, tcp_vars};
-use crate::{eventhandler, kpanic, sys, vnet};
+use crate::{kpanic, sys, vnet};
 
 static TOEDEV_LOCK: KData = KData::of::<sys::mtx>("ukern_toedev_lock");
 static TOEDEV_LIST: KData = KData::of::<[usize; 2]>("ukern_toedev_list");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&TOEDEV_LOCK, &TOEDEV_LIST]
-}
+crate::exports_data! { TOEDEV_LOCK, TOEDEV_LIST }
 
 /// toe_l2_resolve's answers under test control.
 #[derive(Default)]
@@ -41,8 +39,6 @@ pub(crate) fn boot() {
     k::mtx_init(lock(), c"toedev lock", 0);
     list().init();
     L2.init(L2::default());
-    eventhandler::register("tcp_offload_listen_start", listen_start_event as *const () as usize, 0);
-    eventhandler::register("tcp_offload_listen_stop", listen_stop_event as *const () as usize, 0);
 }
 
 pub(crate) fn shutdown() {
@@ -70,7 +66,8 @@ fn start_on(tod: Kp<sys::toedev>, tp: Kp<sys::tcpcb>) {
     unsafe { f(tod.ptr(), tp.ptr()) };
 }
 
-extern "C" fn listen_start_event(_arg: usize, tp: Kp<sys::tcpcb>) {
+/// toecore's handler of `tcp_offload_listen_start`.
+pub(crate) fn listen_start_event(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
     if tp.st() != sys::TCPS_LISTEN {
         kpanic!("tcp_offload_listen_start in state {}", tcp_subr::STATES[tp.st() as usize]);
@@ -78,7 +75,8 @@ extern "C" fn listen_start_event(_arg: usize, tp: Kp<sys::tcpcb>) {
     for_each(None, |tod| start_on(tod, tp));
 }
 
-extern "C" fn listen_stop_event(_arg: usize, tp: Kp<sys::tcpcb>) {
+/// toecore's handler of `tcp_offload_listen_stop`.
+pub(crate) fn listen_stop_event(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
     if tp.st() != sys::TCPS_LISTEN {
         kpanic!("tcp_offload_listen_stop in state {}", tcp_subr::STATES[tp.st() as usize]);
@@ -362,7 +360,7 @@ pub(crate) mod c {
             if tp.toe() {
                 kpanic!("toe_connect_failed: still offloaded after tod_pcb_detach");
             }
-            tcp_timer::activate(tp, sys::tt_which_TT_KEEP, tcp_usrreq::keepinit(tp));
+            tcp_timer::activate(tp, sys::TT_KEEP, tcp_usrreq::keepinit(tp));
             tcp_subr::output(tp);
         } else if tcp_subr::drop(tp, err).is_none() {
             k::wlock(inp.lock_rw());

@@ -56,9 +56,7 @@ struct Table {
 
 static TABLE: Global<Table> = Global::new("processes");
 
-pub(crate) fn data() -> &'static [&'static KData] {
-    &[&M_PROC, &file::M_FILE]
-}
+crate::exports_data! { M_PROC, file::M_FILE }
 
 pub(crate) fn boot() {
     TABLE.init(Table { next_pid: 100, ..Table::default() });
@@ -68,12 +66,10 @@ pub(crate) fn shutdown() {
     TABLE.take();
 }
 
-/// Kernel processes that ended give their structures back.
+/// Kernel processes that were told to stop end, and give their structures back.
 pub(crate) fn quiesce() {
     for p in TABLE.with(|t| std::mem::take(&mut t.kprocs)) {
-        if !sched::is_dead(p.0) {
-            kpanic!("kernel process {} did not end at shutdown", sched::thread_name(p.0));
-        }
+        sched::join(p.0);
         free_proc(Kp::new(p.1 as *mut sys::proc_));
     }
 }
@@ -105,7 +101,7 @@ fn alloc_proc(name: &str, vmspace: Kp<sys::vmspace>) -> Kp<sys::proc_> {
     });
     p.p_ucred = k::crhold(crate::cred0());
     p.p_vmspace = vmspace.ptr();
-    p.p_state = sys::proc_p_states_PRS_NORMAL;
+    p.p_state = sys::PRS_NORMAL;
     for (to, from) in p.p_comm.iter_mut().take(19).zip(name.bytes()) {
         *to = from as std::ffi::c_char;
     }
@@ -289,7 +285,7 @@ fn start<R: 'static>(
     TABLE.with(|t| t.procs.insert(p.addr(), state));
     let slot: Slot<R> = Rc::new(RefCell::new(None));
     let out = slot.clone();
-    let how = Spawn { name: name.to_string(), proc_: p.ptr(), ucred: p.p_ucred, vnet };
+    let how = Spawn { proc_: p.ptr(), ucred: p.p_ucred, vnet, ..Spawn::kernel(name) };
     let tid = sched::spawn(how, move || run(p, main, &out));
     with_state(p, |s| s.tids.push(tid));
     Child { proc_: p, pid: p.p_pid, tid, slot, api }
@@ -409,7 +405,7 @@ impl Proc {
             let out = slot.clone();
             let vnet = net::vnet_by_id(with_state(p, |s| s.vnet));
             let name = format!("{} thread", crate::kp::cstr(p.p_comm.as_ptr()));
-            let tid = sched::spawn(Spawn { name, proc_: p.ptr(), ucred: p.p_ucred, vnet }, move || {
+            let tid = sched::spawn(Spawn { proc_: p.ptr(), ucred: p.p_ucred, vnet, ..Spawn::kernel(&name) }, move || {
                 let me = Proc { p };
                 let r = catch_unwind(AssertUnwindSafe(|| f(&me)));
                 match r {

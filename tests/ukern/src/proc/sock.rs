@@ -153,9 +153,9 @@ impl Proc {
     pub fn shutdown(&self, fd: i32, how: Shut) -> Sys<()> {
         self.with_so(fd, |so| {
             let how = match how {
-                Shut::Rd => sys::shutdown_how_SHUT_RD,
-                Shut::Wr => sys::shutdown_how_SHUT_WR,
-                Shut::RdWr => sys::shutdown_how_SHUT_RDWR,
+                Shut::Rd => sys::SHUT_RD,
+                Shut::Wr => sys::SHUT_WR,
+                Shut::RdWr => sys::SHUT_RDWR,
             };
             Errno::check(tcp_usrreq::soshutdown(so, how))
         })
@@ -224,7 +224,7 @@ impl Proc {
     /// As [`Proc::read`].
     pub fn recv(&self, fd: i32, va: UserVa, len: usize, f: MsgFlags) -> Sys<usize> {
         self.with_so(fd, |so| {
-            io(va, len, sys::uio_rw_UIO_READ, |uio| {
+            io(va, len, sys::UIO_READ, |uio| {
                 let e = sosend::soreceive(so, uio, msg(f));
                 let moved = uio.uio_resid != len as isize;
                 // A short count wins over being interrupted.
@@ -238,7 +238,7 @@ impl Proc {
     /// # Errors
     /// As [`Proc::write`].
     pub fn send(&self, fd: i32, va: UserVa, len: usize, f: MsgFlags) -> Sys<usize> {
-        self.with_so(fd, |so| io(va, len, sys::uio_rw_UIO_WRITE, |uio| sosend::usrsend(so, uio, msg(f))))
+        self.with_so(fd, |so| io(va, len, sys::UIO_WRITE, |uio| sosend::usrsend(so, uio, msg(f))))
     }
 
     /// One read of at most `max` bytes through a scratch buffer; empty at end of file.
@@ -388,7 +388,7 @@ fn io(va: UserVa, len: usize, rw: sys::uio_rw, f: impl FnOnce(Kp<sys::uio>) -> i
         uio_iovcnt: 1,
         uio_offset: 0,
         uio_resid: len as isize,
-        uio_segflg: sys::uio_seg_UIO_USERSPACE,
+        uio_segflg: sys::UIO_USERSPACE,
         uio_rw: rw,
         uio_td: sched::current_thread().ptr(),
     };
@@ -507,7 +507,7 @@ fn tcp_option(so: Kp<sys::socket>, name: u32, value: i32, set: bool) -> Sys<i32>
     let mut val = value;
     // SAFETY: plain C data.
     let mut sopt: sys::sockopt = unsafe { std::mem::zeroed() };
-    sopt.sopt_dir = if set { sys::sopt_dir_SOPT_SET } else { sys::sopt_dir_SOPT_GET };
+    sopt.sopt_dir = if set { sys::SOPT_SET } else { sys::SOPT_GET };
     sopt.sopt_level = sys::IPPROTO_TCP as i32;
     sopt.sopt_name = name as i32;
     sopt.sopt_val = (&raw mut val).cast();

@@ -46,13 +46,13 @@ fn move_bytes(cp: *mut u8, n: usize, uio: Kp<sys::uio>) -> i32 {
         let len = left.min(iov.iov_len);
         let base = iov.iov_base as usize;
         let e = match (uio.uio_segflg, uio.uio_rw) {
-            (sys::uio_seg_UIO_USERSPACE, sys::uio_rw_UIO_READ) => copyout(bytes(at, len), base as u64),
-            (sys::uio_seg_UIO_USERSPACE, _) => copyin(base as u64, bytes_mut(at, len)),
-            (sys::uio_seg_UIO_SYSSPACE, sys::uio_rw_UIO_READ) => {
+            (sys::UIO_USERSPACE, sys::UIO_READ) => copyout(bytes(at, len), base as u64),
+            (sys::UIO_USERSPACE, _) => copyin(base as u64, bytes_mut(at, len)),
+            (sys::UIO_SYSSPACE, sys::UIO_READ) => {
                 bytes_mut(base as *mut u8, len).copy_from_slice(bytes(at, len));
                 0
             }
-            (sys::uio_seg_UIO_SYSSPACE, _) => {
+            (sys::UIO_SYSSPACE, _) => {
                 bytes_mut(at, len).copy_from_slice(bytes(base as *const u8, len));
                 0
             }
@@ -73,7 +73,7 @@ fn move_bytes(cp: *mut u8, n: usize, uio: Kp<sys::uio>) -> i32 {
 
 /// `uiomove`: `n` bytes between kernel memory at `cp` and `uio`. May sleep for a user `uio`.
 pub(crate) fn uiomove(cp: *mut u8, n: usize, uio: Kp<sys::uio>) -> i32 {
-    if uio.uio_segflg == sys::uio_seg_UIO_USERSPACE {
+    if uio.uio_segflg == sys::UIO_USERSPACE {
         crate::sched::check_may_sleep("uiomove");
     }
     move_bytes(cp, n, uio)

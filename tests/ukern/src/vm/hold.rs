@@ -7,6 +7,9 @@ use crate::vm::map::{MAX_USER, MIN_USER};
 use crate::vm::{self, PAGE, page};
 use crate::{kpanic, phys, sched, sys};
 
+/// From <vm/vm.h>, where it carries a cast.
+const VM_PROT_WRITE: u8 = 2;
+
 /// `vm_fault_hold_pages`: wires the pages under `[addr, addr + len)`, faulting in what is not
 /// there with `prot`. Returns 0 with the count, or an errno with nothing wired. May sleep.
 fn hold_pages(
@@ -35,7 +38,7 @@ fn hold_pages(
         kpanic!("vm_fault_quick_hold_pages: count {n} > max_count {max}");
     }
     let space = vm::space_of_map(map);
-    let write = u32::from(prot) & sys::VM_PROT_WRITE != 0;
+    let write = prot & VM_PROT_WRITE != 0;
     for i in 0..n {
         let va = start + (i * PAGE) as u64;
         let found = match vm::resident(space, va, write) {

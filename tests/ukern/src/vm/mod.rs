@@ -50,7 +50,8 @@ pub(crate) fn exports() -> Vec<&'static [Export]> {
 }
 
 pub(crate) fn data() -> Vec<&'static [&'static KData]> {
-    vec![&[&M_VMSPACE, &PHYSMEM]]
+    static OWN: &[&KData] = &[&M_VMSPACE, &PHYSMEM];
+    vec![OWN]
 }
 
 pub(crate) fn boot() {

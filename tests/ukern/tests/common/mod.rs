@@ -39,7 +39,7 @@ MALLOC_DEFINE(M_SCRATCH, "scratch", "scratch module");
 
 /// A module with no work at load and unload.
 #[allow(dead_code)]
-pub const IDLE: &str = r#"
+pub(crate) const IDLE: &str = r#"
 static int ev(module_t m, int what, void *arg) { return (what == MOD_QUIESCE ? EOPNOTSUPP : 0); }
 static moduledata_t md = { "NAME", ev, NULL };
 DECLARE_MODULE(NAME, md, SI_SUB_PSEUDO, SI_ORDER_ANY);
@@ -52,12 +52,12 @@ fn run(cmd: &mut Command) {
 }
 
 /// Compiles `source` (behind the prelude) into `<name>.ko` and returns its path.
-pub fn module(name: &str, source: &str) -> PathBuf {
+pub(crate) fn module(name: &str, source: &str) -> PathBuf {
     module_with(name, source, &[])
 }
 
 /// As [`module`], with flags that override the usual ones.
-pub fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
+pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
         "scratch-{}-{}",
@@ -89,13 +89,13 @@ pub fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
 
 /// A module that is `source` plus an event handler with no work.
 #[allow(dead_code)]
-pub fn idle_module(name: &str, source: &str) -> PathBuf {
+pub(crate) fn idle_module(name: &str, source: &str) -> PathBuf {
     module(name, &format!("{source}\n{}", IDLE.replace("NAME", name)))
 }
 
 /// A kernel with this module loaded.
 #[allow(dead_code)]
-pub fn boot_with(name: &str, source: &str) -> Kernel {
+pub(crate) fn boot_with(name: &str, source: &str) -> Kernel {
     let ko = idle_module(name, source);
     let k = ukern::boot(Config::default());
     let r = k.kldload(&ko);
@@ -105,7 +105,7 @@ pub fn boot_with(name: &str, source: &str) -> Kernel {
 
 /// Runs function `func` of a scratch module and returns the report of the panic it must cause.
 #[allow(dead_code)]
-pub fn panic_of(source: &str, func: &str) -> String {
+pub(crate) fn panic_of(source: &str, func: &str) -> String {
     let k = boot_with("scratch", source);
     let api = k.api();
     let func = func.to_string();

@@ -1,0 +1,117 @@
+//! Load, unload, refuse.
+
+use toehold_e2e::bed::{Bed, CLIENT, SERVER, SERVER_IP, TOE, kmod};
+use ukern::Config;
+use ukern::proc::{ProcConfig, addr};
+
+#[test]
+fn hundred_loads_leave_nothing_behind() {
+    let k = ukern::boot(Config::seed(1));
+    let before = k.leaks();
+    for _ in 0..100 {
+        k.kldload(&kmod("t5sim")).unwrap();
+        k.kldload(&kmod("toehold")).unwrap();
+        k.kldunload("toehold").unwrap();
+        k.kldunload("t5sim").unwrap();
+    }
+    assert_eq!(k.leaks(), before);
+    k.shutdown();
+}
+
+#[test]
+fn hundred_activations_leave_nothing_behind() {
+    let bed = Bed::up(2);
+    bed.ports(false);
+    for _ in 0..100 {
+        bed.ports(true);
+        bed.k.kldunload("toehold").unwrap();
+        bed.k.kldload(&kmod("toehold")).unwrap();
+    }
+    bed.down();
+}
+
+#[test]
+fn toehold_needs_an_adapter_module() {
+    let k = ukern::boot(Config::seed(3));
+    assert!(k.kldload(&kmod("toehold")).is_err());
+    k.shutdown();
+}
+
+#[test]
+fn the_adapter_module_stays_while_toehold_is_loaded() {
+    let bed = Bed::up(4);
+    assert!(bed.k.kldunload("t5sim").is_err());
+    bed.down();
+}
+
+#[test]
+fn unload_is_refused_while_a_connection_lives() {
+    let bed = Bed::up(5);
+    let server = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
+        let l = p.socket().unwrap();
+        p.bind(l, addr(SERVER_IP, 7)).unwrap();
+        p.listen(l, 1).unwrap();
+        let (s, _) = p.accept(l).unwrap();
+        assert_eq!(p.recv_bytes(s, 1).unwrap(), b"");
+    });
+    bed.k.run_until_idle();
+    let (tx, rx) = (std::rc::Rc::new(std::cell::Cell::new(false)), std::rc::Rc::new(()));
+    let up = tx.clone();
+    let client = bed.k.spawn(ProcConfig::vnet(CLIENT), move |p| {
+        let s = p.socket().unwrap();
+        p.connect(s, addr(SERVER_IP, 7)).unwrap();
+        up.set(true);
+        p.sleep(std::time::Duration::from_secs(5));
+        drop(rx);
+    });
+    bed.k.run_for(ukern::sched::SBT_1S);
+    assert!(tx.get(), "not connected after a second");
+    assert!(bed.k.kldunload("toehold").is_err(), "unloaded under a live connection");
+    // ... and it still works.
+    client.join();
+    server.join();
+    bed.down();
+}
+
+#[test]
+fn unload_closes_listeners() {
+    let bed = Bed::up(6);
+    let server = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
+        let l = p.socket().unwrap();
+        p.bind(l, addr(SERVER_IP, 7)).unwrap();
+        p.listen(l, 1).unwrap();
+        p.sleep(std::time::Duration::from_secs(5));
+    });
+    bed.k.run_for(ukern::sched::SBT_1S);
+    bed.k.kldunload("toehold").unwrap();
+    server.join();
+    bed.k.kldload(&kmod("toehold")).unwrap();
+    bed.down();
+}
+
+#[test]
+fn sysctls_are_there_with_upstreams_defaults() {
+    let bed = Bed::up(7);
+    let get = |n: &str| bed.k.sysctl_get(&format!("{TOE}.{n}")).unwrap().as_i64();
+    bed.set("ddp", 0);
+    assert_eq!(get("rx_zcopy"), Some(0), "rx_zcopy is ddp by another name");
+    bed.set("rx_zcopy", 1);
+    assert_eq!(get("ddp"), Some(1));
+    for (name, v) in [("cong_algorithm", -1), ("sndbuf", -1), ("rx_coalesce", -1), ("tx_align", -1)] {
+        assert_eq!(get(name), Some(v), "{name}");
+    }
+    assert_eq!(get("ddp_cache"), Some(64));
+    assert!(bed.k.sysctl_set(&format!("{TOE}.stats.wrs"), "1").is_err(), "a counter was written");
+    bed.down();
+}
+
+#[test]
+fn statistics_go_with_the_module() {
+    let bed = Bed::up(8);
+    assert!(bed.k.sysctl_get(&format!("{TOE}.stats.wrs")).is_ok());
+    bed.k.kldunload("toehold").unwrap();
+    assert!(bed.k.sysctl_get(&format!("{TOE}.stats.wrs")).is_err());
+    assert!(bed.k.sysctl_get(&format!("{TOE}.ddp")).is_ok(), "the base driver's node went, too");
+    bed.k.kldload(&kmod("toehold")).unwrap();
+    bed.down();
+}
