@@ -353,14 +353,16 @@ th_activate(struct adapter *sc)
 	TASK_INIT(&tom->retry_task, 0, th_retry_task, tom);
 	th_l2_init(tom);
 	th_vm_init(tom);
-	error = alloc_atid_tab(&sc->tids, M_WAITOK);
+	/* Hash filters may have made it already, and then it stays theirs. */
+	if (sc->tids.atid_tab == NULL) {
+		error = alloc_atid_tab(&sc->tids, M_WAITOK);
+		if (error != 0)
+			goto fail;
+		tom->own_atids = true;
+	}
+	error = toehold_activate(tom, &ai, &tom->rs);
 	if (error != 0)
 		goto fail;
-	error = toehold_activate(tom, &ai, &tom->rs);
-	if (error != 0) {
-		free_atid_tab(&sc->tids);
-		goto fail;
-	}
 	th_set_tagmask(sc, ai.ddp_size);
 	th_sysctls(tom);
 	th_toedev_init(tom);
@@ -371,6 +373,8 @@ th_activate(struct adapter *sc)
 	register_toedev(&tom->tod);
 	return (0);
 fail:
+	if (tom->own_atids)
+		free_atid_tab(&sc->tids);
 	th_vm_fini(tom);
 	th_l2_fini(tom);
 	for (i = 0; i < TH_NCOUNTERS; i++)
@@ -435,7 +439,8 @@ th_deactivate(struct adapter *sc)
 	th_l2_fini(tom);
 	th_vm_fini(tom);
 	toehold_free(tom->rs);
-	free_atid_tab(&sc->tids);
+	if (tom->own_atids)
+		free_atid_tab(&sc->tids);
 	sc->tom_softc = NULL;
 	for (i = 0; i < TH_NCOUNTERS; i++)
 		counter_u64_free(tom->counters[i]);

@@ -55,6 +55,7 @@ struct th_tom {
 	struct toedev tod;		/* must stand first: tod_th() */
 	struct adapter *sc;
 	void *rs;			/* the Rust half's Adapter */
+	bool own_atids;			/* the atid table is ours to free */
 	struct sysctl_ctx_list ctx;
 	counter_u64_t counters[TH_NCOUNTERS];
 	volatile u_long gauge[TH_NGAUGES];

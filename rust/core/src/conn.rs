@@ -181,6 +181,11 @@ impl<O: Os> Conn<O> {
     pub fn rx_data(&mut self, os: &mut O, cpl: &wire::RxData, m: O::Mbuf) -> Outcome {
         if !self.alive(os) {
             os.rcv_discard(m);
+            let open = self.flags.contains(Flags::ESTABLISHED) && !self.over();
+            if open && self.gone(os) {
+                // Nobody will ever read; without a reset the peer would wait at a shut window.
+                self.start_abort(os, Errno::ECONNRESET);
+            }
             return Outcome::NONE;
         }
         if os.rcv_shut() {

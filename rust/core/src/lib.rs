@@ -13,19 +13,19 @@
 #[cfg(any(test, feature = "testos"))]
 extern crate std;
 
+pub mod aiotx;
+pub mod conn;
 pub mod ddp;
 pub mod errno;
 pub mod fault;
+mod lifecycle;
+pub mod open;
 pub mod os;
 pub mod pageset;
 pub mod ppod;
 pub mod rx;
-pub mod shared;
-pub mod aiotx;
-pub mod conn;
-mod lifecycle;
-pub mod open;
 pub mod sgl;
+pub mod shared;
 pub mod status;
 pub mod tx;
 pub mod txcredits;

@@ -13,6 +13,13 @@ pub(crate) fn send<O: Os>(
     fill: impl FnOnce(&mut [u8]),
 ) -> Result<(), NoWr> {
     let r = os.send_wr(q, len, fill);
-    os.count(if r.is_ok() { Counter::Wrs } else { Counter::NoWr }, 1);
+    os.count(
+        if r.is_ok() {
+            Counter::Wrs
+        } else {
+            Counter::NoWr
+        },
+        1,
+    );
     r
 }

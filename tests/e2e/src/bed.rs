@@ -61,13 +61,23 @@ impl Bed {
     #[must_use]
     pub fn with(config: Config) -> Bed {
         let k = ukern::boot(config);
-        k.kldload(&kmod("t5sim")).expect("kldload t5sim");
-        k.kldload(&kmod("toehold")).expect("kldload toehold");
         let bed = Bed { k };
+        bed.load("t5sim");
+        bed.load("toehold");
         bed.ports(true);
         bed.set("ddp", 1);
         bed.set("tx_zcopy", 1);
         bed
+    }
+
+    /// Load a module.
+    ///
+    /// # Panics
+    /// If the kernel refuses; shows what it said.
+    pub fn load(&self, name: &str) {
+        if let Err(e) = self.k.kldload(&kmod(name)) {
+            panic!("kldload {name}: errno {e}\n{}", self.k.console().join("\n"));
+        }
     }
 
     /// Both ports with their addresses, TOE on or off.
@@ -121,7 +131,7 @@ impl Bed {
     pub fn stats(&self) -> BTreeMap<String, u64> {
         let prefix = format!("{TOE}.stats.");
         self.k
-            .sysctl_list(&format!("{TOE}.stats"))
+            .sysctl_tree(&format!("{TOE}.stats"))
             .into_iter()
             .filter_map(|(n, v)| Some((n.strip_prefix(&prefix)?.to_string(), v.as_u64()?)))
             .collect()

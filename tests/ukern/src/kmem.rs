@@ -93,7 +93,6 @@ malloc_type!(
 malloc_type!(
     /// TOE devices.
     M_TOE, "M_TOE", c"toe");
-malloc_type!(M_CXGBE, "M_CXGBE", c"cxgbe");
 malloc_type!(M_PCB, "M_PCB", c"pcb");
 malloc_type!(M_IFADDR, "M_IFADDR", c"ifaddr");
 malloc_type!(M_IFNET, "M_IFNET", c"ifnet");
@@ -101,7 +100,7 @@ malloc_type!(M_TASKQUEUE, "M_TASKQUEUE", c"taskqueue");
 malloc_type!(M_MBUF, "M_MBUF", c"mbuf");
 malloc_type!(M_IOV, "M_IOV", c"iov");
 
-crate::exports_data! { M_TEMP, M_DEVBUF, M_UKERN, M_SONAME, M_TOE, M_CXGBE, M_PCB, M_IFADDR, M_IFNET, M_TASKQUEUE, M_MBUF, M_IOV }
+crate::exports_data! { M_TEMP, M_DEVBUF, M_UKERN, M_SONAME, M_TOE, M_PCB, M_IFADDR, M_IFNET, M_TASKQUEUE, M_MBUF, M_IOV }
 
 pub(crate) fn boot() {
     KMEM.init(Kmem::default());

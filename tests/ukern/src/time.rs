@@ -100,8 +100,16 @@ extern "C" fn ratecheck(lasttime: crate::Kp<sys::timeval>, mininterval: crate::K
     0
 }
 
+extern "C" fn binuptime(bt: crate::Kp<sys::bintime>) {
+    let mut bt = bt;
+    let now = sched::now_sbt();
+    bt.sec = now >> 32;
+    bt.frac = ((now & (SBT_1S - 1)) as u64) << 32;
+}
+
 crate::exports! {
     "sbinuptime" => sbinuptime,
+    "binuptime" => binuptime,
     "getsbinuptime" => getsbinuptime,
     "DELAY" => delay,
     "microuptime" => microuptime,
@@ -109,5 +117,6 @@ crate::exports! {
     "microtime" => microtime,
     "getmicrotime" => microtime,
     "ppsratecheck" => ppsratecheck,
+    "eventratecheck" => ppsratecheck,
     "ratecheck" => ratecheck,
 }

@@ -28,7 +28,7 @@ pub(crate) fn write_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> R
         let count = usize::try_from(n).unwrap_or(0);
         let addr = geo.addr(&pods.ppods, pods.written);
         let first = pods.written;
-        let (len, pages) = (key.len, &*pages);
+        let len = key.len;
         wr::send(os, Queue::Ctrl, UlpTxMemWrite::len(count), |b| {
             let mut m = UlpTxMemWrite {
                 addr,
@@ -174,7 +174,10 @@ pub(crate) fn tag_of(pods: &SetPods) -> u32 {
 
 fn shift_of(geo: &ppod::Geometry, pods: &SetPods) -> u8 {
     let shifts = geo.page_shifts();
-    shifts.get(usize::from(pods.size_idx)).copied().unwrap_or(12)
+    shifts
+        .get(usize::from(pods.size_idx))
+        .copied()
+        .unwrap_or(12)
 }
 
 /// Lengths are computed by the same crate that emits: a failure is a bug, not an input.

@@ -25,7 +25,8 @@ impl Bench {
     }
 
     fn key(&self, page: usize, len: u32) -> PageKey {
-        self.os.page_key(self.job.as_ref().unwrap(), page * 4096, len, true)
+        self.os
+            .page_key(self.job.as_ref().unwrap(), page * 4096, len, true)
     }
 
     fn want(&self, ticket: Ticket, key: PageKey) -> Want {
@@ -40,7 +41,8 @@ impl Bench {
     }
 
     fn reserve(&mut self, key: PageKey) -> Option<Ticket> {
-        self.sets.reserve(&mut self.os, self.job.as_ref().unwrap(), key)
+        self.sets
+            .reserve(&mut self.os, self.job.as_ref().unwrap(), key)
     }
 
     fn put(&mut self, key: PageKey) -> Option<u16> {
@@ -69,13 +71,34 @@ fn every_part_of_the_key_counts() {
     let slot = b.put(key).unwrap();
     assert_eq!(b.find(&key), Some(slot));
     for other in [
-        PageKey { space: key.space + 1, ..key },
-        PageKey { generation: key.generation + 1, ..key },
-        PageKey { addr: key.addr + 1, ..key },
-        PageKey { addr: key.addr + 4096, ..key },
-        PageKey { len: key.len + 1, ..key },
-        PageKey { len: key.len - 1, ..key },
-        PageKey { write: false, ..key },
+        PageKey {
+            space: key.space + 1,
+            ..key
+        },
+        PageKey {
+            generation: key.generation + 1,
+            ..key
+        },
+        PageKey {
+            addr: key.addr + 1,
+            ..key
+        },
+        PageKey {
+            addr: key.addr + 4096,
+            ..key
+        },
+        PageKey {
+            len: key.len + 1,
+            ..key
+        },
+        PageKey {
+            len: key.len - 1,
+            ..key
+        },
+        PageKey {
+            write: false,
+            ..key
+        },
     ] {
         assert_eq!(b.find(&other), None, "{other:?}");
     }
@@ -84,7 +107,14 @@ fn every_part_of_the_key_counts() {
 
 #[test]
 fn pages_of_a_buffer() {
-    for (addr, len, n) in [(0, 1, 1), (4095, 1, 1), (4095, 2, 2), (0, 4096, 1), (1, 4096, 2), (10, 8192, 3)] {
+    for (addr, len, n) in [
+        (0, 1, 1),
+        (4095, 1, 1),
+        (4095, 2, 2),
+        (0, 4096, 1),
+        (1, 4096, 2),
+        (10, 8192, 3),
+    ] {
         assert_eq!(pages_of(0x7000_0000 + addr, len), n, "{addr} {len}");
     }
 }
@@ -182,7 +212,10 @@ fn a_failed_hold_frees_the_slot() {
     let key = b.key(0, 4096);
     let t = b.reserve(key).unwrap();
     assert_eq!(b.sets.taken(), 1);
-    assert_eq!(b.sets.fill(&mut b.os, t, Err(Errno::EFAULT)), Err(Errno::EFAULT));
+    assert_eq!(
+        b.sets.fill(&mut b.os, t, Err(Errno::EFAULT)),
+        Err(Errno::EFAULT)
+    );
     assert_eq!(b.sets.taken(), 0);
 }
 
@@ -213,7 +246,10 @@ fn too_few_or_too_many_pages_are_refused() {
         let mut b = Bench::new();
         let key = b.key(0, 2 * 4096);
         let t = b.reserve(key).unwrap();
-        let pages = b.os.hold(&Want { len, ..b.want(t, key) });
+        let pages = b.os.hold(&Want {
+            len,
+            ..b.want(t, key)
+        });
         assert_eq!(b.sets.fill(&mut b.os, t, pages), Err(Errno::EFAULT));
         assert_eq!((b.sets.taken(), b.os.mem.wired()), (0, 0));
     }

@@ -280,7 +280,11 @@ impl<S: AsRef<[Node]> + AsMut<[Node]>> Region<S> {
         while at < self.n {
             let tag = self.node(at).tag;
             assert!(tag.len() > 0, "run of nothing at {at}");
-            assert_eq!(self.node(at + tag.len() - 1).tag, tag, "tags differ at {at}");
+            assert_eq!(
+                self.node(at + tag.len() - 1).tag,
+                tag,
+                "tags differ at {at}"
+            );
             assert!(!(was_free && tag.free()), "two free runs meet at {at}");
             was_free = tag.free();
             if tag.free() {

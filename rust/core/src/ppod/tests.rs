@@ -45,16 +45,36 @@ fn geometry_refuses_nonsense() {
     assert!(Geometry::new(0, 64, SHIFTS).is_some());
     assert!(Geometry::new(0, 63, SHIFTS).is_none(), "no pod");
     assert!(Geometry::new(32, 6400, SHIFTS).is_none(), "unaligned");
-    assert!(Geometry::new(0, 6400, [12, 12, 14, 16]).is_none(), "not ascending");
-    assert!(Geometry::new(0, 6400, [14, 12, 16, 18]).is_none(), "not ascending");
-    assert!(Geometry::new(0, 6400, [11, 12, 16, 18]).is_none(), "less than a page");
-    assert!(Geometry::new(u32::MAX - 63, 6400, SHIFTS).is_none(), "wraps");
-    assert!(Geometry::new(0, 1 << 30, SHIFTS).is_none(), "no alias bit left");
+    assert!(
+        Geometry::new(0, 6400, [12, 12, 14, 16]).is_none(),
+        "not ascending"
+    );
+    assert!(
+        Geometry::new(0, 6400, [14, 12, 16, 18]).is_none(),
+        "not ascending"
+    );
+    assert!(
+        Geometry::new(0, 6400, [11, 12, 16, 18]).is_none(),
+        "less than a page"
+    );
+    assert!(
+        Geometry::new(u32::MAX - 63, 6400, SHIFTS).is_none(),
+        "wraps"
+    );
+    assert!(
+        Geometry::new(0, 1 << 30, SHIFTS).is_none(),
+        "no alias bit left"
+    );
 }
 
 #[test]
 fn the_tag_mask_has_one_bit_more_than_the_region() {
-    for (size, mask) in [(64, 0x40), (4096, 0x1fc0), (4160, 0x1fc0), (1 << 20, 0x1f_ffc0)] {
+    for (size, mask) in [
+        (64, 0x40),
+        (4096, 0x1fc0),
+        (4160, 0x1fc0),
+        (1 << 20, 0x1f_ffc0),
+    ] {
         let g = Geometry::new(0, size, SHIFTS).unwrap();
         assert_eq!(g.tag_mask(), mask, "{size}");
         assert_eq!(g.tag_mask(), wire::tag_mask(size));
@@ -108,7 +128,12 @@ fn pods_are_counted_in_adapter_pages() {
 
 #[test]
 fn every_byte_of_a_buffer_is_found_through_its_pods() {
-    for runs in [&[1usize; 9][..], &[4, 4, 4, 4, 4], &[16, 16, 16, 16, 16, 7], &[64, 64, 64, 64, 64, 1]] {
+    for runs in [
+        &[1usize; 9][..],
+        &[4, 4, 4, 4, 4],
+        &[16, 16, 16, 16, 16, 7],
+        &[64, 64, 64, 64, 64, 1],
+    ] {
         let pages = Runs::of(runs);
         let idx = choose_size(&pages, SHIFTS);
         let shift = SHIFTS[usize::from(idx)];
@@ -195,7 +220,10 @@ fn what_was_not_taken_is_not_freed() {
     r.free(Ppods { first: 10, n: 5 });
     r.free(Ppods { first: 0, n: 9 });
     r.free(Ppods { first: 25, n: 10 });
-    r.free(Ppods { first: u32::MAX, n: 10 });
+    r.free(Ppods {
+        first: u32::MAX,
+        n: 10,
+    });
     assert_eq!(r.available(), 20);
     r.check();
     r.free(p);
@@ -238,11 +266,18 @@ fn against_a_naive_model() {
         let mut rng = Rng::new(seed);
         let n = rng.range(1, 400) as u32;
         let mut r = region(n as usize);
-        let mut m = Naive { n, taken: BTreeMap::new() };
+        let mut m = Naive {
+            n,
+            taken: BTreeMap::new(),
+        };
         let mut held: Vec<Ppods> = Vec::new();
         for _ in 0..400 {
             if held.is_empty() || rng.range(0, 99) < 55 {
-                let want = if rng.one_in(4) { rng.range(1, 100) } else { rng.range(1, 12) } as u32;
+                let want = if rng.one_in(4) {
+                    rng.range(1, 100)
+                } else {
+                    rng.range(1, 12)
+                } as u32;
                 let (got, model) = (r.alloc(want), m.alloc(want));
                 assert_eq!(got.as_ref().map(Ppods::first), model, "SEED={seed}");
                 held.extend(got);

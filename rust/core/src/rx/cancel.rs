@@ -17,7 +17,9 @@ impl<O: Os> Rx<O> {
             return true;
         }
         for i in [0, 1] {
-            let Some(b) = self.bufs.get_mut(i) else { continue };
+            let Some(b) = self.bufs.get_mut(i) else {
+                continue;
+            };
             match b {
                 Buf::Posted(a) | Buf::Invalidating(a) if a.job.id() == id => {
                     a.stop = Some(Stop::Cancel);

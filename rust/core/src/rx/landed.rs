@@ -120,7 +120,12 @@ impl<O: Os> Rx<O> {
         }
         let to = done.saturating_add(copied);
         if kept > 0 && off != to {
-            os.pages_move(pages, base.saturating_add(off), base.saturating_add(to), kept);
+            os.pages_move(
+                pages,
+                base.saturating_add(off),
+                base.saturating_add(to),
+                kept,
+            );
         }
         if avail > 0 {
             if copied > 0 {
@@ -151,7 +156,9 @@ impl<O: Os> Rx<O> {
             return true;
         };
         let (n, fate) = (*n, *fate);
-        if n > 0 && let (Some(key), Some(pages)) = (sh.sets.key(a.slot), sh.sets.pages(a.slot)) {
+        if n > 0
+            && let (Some(key), Some(pages)) = (sh.sets.key(a.slot), sh.sets.pages(a.slot))
+        {
             let from = page_off(key.addr, a.off);
             if os.rcv_append_pages(pages, from, n).is_err() {
                 os.retry_later();

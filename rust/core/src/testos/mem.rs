@@ -126,7 +126,11 @@ impl Mem {
 
     /// Pages wired now, each counted once.
     pub fn wired(&self) -> usize {
-        self.frames.borrow().values().filter(|f| f.wired > 0).count()
+        self.frames
+            .borrow()
+            .values()
+            .filter(|f| f.wired > 0)
+            .count()
     }
 
     /// Hold the pages of a user buffer.
@@ -184,7 +188,11 @@ impl Mem {
         while at < len {
             let va = addr + at as u64;
             let n = ((PAGE - va % PAGE) as usize).min(len - at);
-            let (phys, _) = *self.map.borrow().get(&(va - va % PAGE)).expect("not mapped");
+            let (phys, _) = *self
+                .map
+                .borrow()
+                .get(&(va - va % PAGE))
+                .expect("not mapped");
             f(phys + va % PAGE, at..at + n);
             at += n;
         }
@@ -222,7 +230,10 @@ impl Mem {
     fn assert_wired(&self, phys: u64) {
         let frames = self.frames.borrow();
         let f = frames.get(&(phys - phys % PAGE)).expect("DMA to no page");
-        assert!(f.kernel || f.wired > 0, "DMA to {phys:#x}, which is not wired");
+        assert!(
+            f.kernel || f.wired > 0,
+            "DMA to {phys:#x}, which is not wired"
+        );
     }
 
     /// The adapter writes: every page must be wired (I3).
@@ -269,7 +280,10 @@ impl TestPages {
         while at < len {
             let here = off as usize + at;
             let n = (PAGE as usize - here % PAGE as usize).min(len - at);
-            let page = self.phys.get(here / PAGE as usize).expect("outside of the held pages");
+            let page = self
+                .phys
+                .get(here / PAGE as usize)
+                .expect("outside of the held pages");
             f(page + here as u64 % PAGE, at..at + n);
             at += n;
         }

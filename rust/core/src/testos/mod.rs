@@ -11,8 +11,7 @@ use std::vec::Vec;
 
 use crate::errno::Errno;
 use crate::os::{
-    Counter, Job, JobId, NoMbuf, NoWr, Os, PageKey, Pages, Queue, SeqState, TcpState,
-    Unsent,
+    Counter, Job, JobId, NoMbuf, NoWr, Os, PageKey, Pages, Queue, SeqState, TcpState, Unsent,
 };
 use crate::pageset::{PageSets, Slot, Want};
 use crate::ppod::{Geometry, Node, Ppods, Region};
@@ -343,7 +342,10 @@ impl Os for TestOs {
     type Slots = Vec<Slot<TestPages>>;
 
     fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
-        assert!(len > 0 && len <= 512 && len.is_multiple_of(16), "WR of {len} bytes");
+        assert!(
+            len > 0 && len <= 512 && len.is_multiple_of(16),
+            "WR of {len} bytes"
+        );
         self.wr_budget = self.wr_budget.checked_sub(1).ok_or(NoWr)?;
         let mut b = std::vec![0; len];
         fill(&mut b);

@@ -474,6 +474,29 @@ fn data_for_nobody_resets() {
 }
 
 #[test]
+fn data_after_the_kernel_let_go_resets() {
+    let mut r = Rig::up();
+    r.shutdown();
+    r.close_con_rpl();
+    r.os.kernel_close();
+    r.conn.detach(&mut r.os);
+    assert_eq!(r.count(ABORT), 0);
+    let cpl = wire::RxData {
+        len: 9,
+        seq: IRS,
+        ..wire::RxData::default()
+    };
+    for _ in 0..2 {
+        let o = r.conn.rx_data(&mut r.os, &cpl, 9);
+        r.follow(o);
+    }
+    assert_eq!((r.os.discarded, r.count(ABORT)), (18, 1));
+    r.abort_rpl();
+    assert_eq!((r.ends.len(), r.finals), (0, 1));
+    r.nothing_left();
+}
+
+#[test]
 fn detached_while_open_is_aborted() {
     let mut r = Rig::up();
     r.os.kernel_close();

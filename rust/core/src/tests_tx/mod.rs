@@ -1,6 +1,7 @@
 //! Tests of connection life, transmit and open.
 
 mod aio;
+mod aio_end;
 mod credits;
 mod fake;
 mod life;
@@ -8,4 +9,5 @@ mod open;
 mod plain;
 mod rig;
 mod rng;
+mod schedule;
 mod sgl;

@@ -84,7 +84,9 @@ fn report(bed: &Bed, a: &Args, o: &Outcome) -> Summary {
     let gbps = if o.rx.nanos == 0 { 0.0 } else { o.rx.bytes as f64 * 8.0 / o.rx.nanos as f64 };
     println!("simulated throughput   {gbps:.2} Gb/s");
     println!();
-    print!("{}", bed.k.sysctl_tree(TOE));
+    for (name, v) in bed.k.sysctl_tree(TOE) {
+        println!("{name}: {v}");
+    }
     println!();
     Summary {
         file_bytes: a.data.len(),

@@ -166,3 +166,64 @@ impl<'a> Elf<'a> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Elf, SHT_RELA};
+    use crate::rng::Rng;
+
+    /// The least file that parses: a header, a null section, a string table, a symbol table.
+    fn least() -> Vec<u8> {
+        let mut d = vec![0; 64 + 4 * 64 + 64];
+        let put = |d: &mut Vec<u8>, at: usize, v: &[u8]| d[at..at + v.len()].copy_from_slice(v);
+        put(&mut d, 0, b"\x7fELF\x02\x01\x01");
+        put(&mut d, 16, &[1, 0, 62, 0]);
+        put(&mut d, 40, &64_u64.to_le_bytes());
+        put(&mut d, 58, &[64, 0, 4, 0, 1, 0]);
+        let sec = |i: usize| 64 + i * 64;
+        let text = 64 + 4 * 64;
+        put(&mut d, text, b"\0.x\0f\0");
+        for (i, type_, off, size) in [(1, 3_u32, text, 8_u64), (2, 2, text + 8, 48), (3, 4, text + 8, 24)] {
+            put(&mut d, sec(i), &1_u32.to_le_bytes());
+            put(&mut d, sec(i) + 4, &type_.to_le_bytes());
+            put(&mut d, sec(i) + 24, &(off as u64).to_le_bytes());
+            put(&mut d, sec(i) + 32, &size.to_le_bytes());
+            put(&mut d, sec(i) + 40, &1_u32.to_le_bytes());
+        }
+        d
+    }
+
+    fn everything(d: &[u8]) -> Result<usize, String> {
+        let e = Elf::parse(d)?;
+        let mut n = e.symbols()?.len();
+        for i in 0..e.sections.len() {
+            n += e.bytes(i)?.len();
+            if e.sections[i].type_ == SHT_RELA {
+                n += e.relas(i)?.len();
+            }
+        }
+        Ok(n)
+    }
+
+    #[test]
+    fn the_least_file_parses() {
+        assert_eq!(everything(&least()), Ok(2 + 8 + 48 + 24 + 1));
+    }
+
+    #[test]
+    fn no_damage_gets_past_the_checks_or_panics() {
+        let good = least();
+        let mut rng = Rng::new(3);
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let mut d = good.clone();
+            for _ in 0..=rng.below(4) {
+                let at = rng.below(d.len());
+                d[at] = rng.next_u64() as u8;
+            }
+            d.truncate(if rng.one_in(4) { rng.below(d.len()) } else { d.len() });
+            refused += usize::from(everything(&d).is_err());
+        }
+        assert!(refused > 5000, "{refused}");
+    }
+}

@@ -21,16 +21,17 @@ pub(crate) fn mtx_lock(m: *mut sys::mtx) {
 pub(crate) fn mtx_unlock(m: *mut sys::mtx) {
     locks::mtx_unlock(Kp::new(m));
 }
+/// An exported lock function of up to four integer-class arguments, by its C name.
+fn by_name(name: &str, a: usize, b: usize, c: usize, d: usize) -> i32 {
+    let Some(f) = crate::ksym::lookup(name) else { kpanic!("no kernel function {name}") };
+    // SAFETY: the named function takes at most these four words and returns an int.
+    let f: extern "C" fn(usize, usize, usize, usize) -> i32 = unsafe { std::mem::transmute(f) };
+    f(a, b, c, d)
+}
 /// `mtx_trylock`.
 pub(crate) fn mtx_trylock(m: *mut sys::mtx) -> bool {
-    sched::yield_point();
-    sched::no_preempt(|| {
-        let free = Kp::new(m).mtx_lock & !u64::from(sys::MTX_FLAGMASK) == 0;
-        if free {
-            locks::mtx_lock(Kp::new(m));
-        }
-        free
-    })
+    let cookie = m as usize + std::mem::offset_of!(sys::mtx, mtx_lock);
+    by_name("_mtx_trylock_flags_", cookie, 0, 0, 0) != 0
 }
 #[track_caller]
 pub(crate) fn mtx_assert_owned(m: *mut sys::mtx) {
@@ -85,21 +86,9 @@ pub(crate) fn sx_xlock(l: *mut sys::sx) {
 pub(crate) fn sx_xunlock(l: *mut sys::sx) {
     locks::sx_xunlock(Kp::new(l));
 }
-fn sx_free(l: *mut sys::sx) -> bool {
-    let w = Kp::new(l).sx_lock;
-    // Unlocked is "shared, no sharers", give or take the waiter bits.
-    w & u64::from(sys::SX_LOCK_SHARED) != 0 && w >> sys::SX_SHARERS_SHIFT == 0
-}
 /// `sx_try_xlock`.
 pub(crate) fn sx_try_xlock(l: *mut sys::sx) -> bool {
-    sched::yield_point();
-    sched::no_preempt(|| {
-        let free = sx_free(l);
-        if free {
-            locks::sx_xlock(Kp::new(l));
-        }
-        free
-    })
+    by_name("sx_try_xlock_", l as usize, 0, 0, 0) != 0
 }
 /// `sx_xlock_sig`: 0, or EINTR when a signal came first.
 pub(crate) fn sx_xlock_sig(l: *mut sys::sx) -> i32 {

@@ -27,14 +27,23 @@ fn refused(mut b: Bench, r: Result<(), BadCpl>) {
 fn report(b: &mut Bench, idx: u8, inv: bool, n: u32) -> Result<(), BadCpl> {
     let cpl = RxDdpComplete {
         tid: b.sh.id.tid,
-        report: DdpReport { buf_idx: idx, inv, ..DdpReport::default() },
+        report: DdpReport {
+            buf_idx: idx,
+            inv,
+            ..DdpReport::default()
+        },
         rcv_nxt: b.sh.seq.rcv_nxt.wrapping_add(n),
     };
     b.rx.rx_ddp_complete(&mut b.sh, &mut b.os, &cpl)
 }
 
 fn data(b: &mut Bench, seq: u32, ddp_off: bool) -> Result<(), BadCpl> {
-    let cpl = RxData { len: 4, seq, ddp_off, ..RxData::default() };
+    let cpl = RxData {
+        len: 4,
+        seq,
+        ddp_off,
+        ..RxData::default()
+    };
     b.rx.rx_data(&mut b.sh, &mut b.os, &cpl, std::vec![0; 4])
 }
 
@@ -46,7 +55,10 @@ fn every_ddp_error_bit_is_refused() {
         let cpl = RxDataDdp {
             len: 10,
             seq: b.sh.seq.rcv_nxt,
-            report: DdpReport { inv: true, ..DdpReport::default() },
+            report: DdpReport {
+                inv: true,
+                ..DdpReport::default()
+            },
             ddpvld: vld,
             ..RxDataDdp::default()
         };
@@ -101,7 +113,12 @@ fn report_of_more_than_the_buffer() {
 
 #[test]
 fn data_out_of_sequence() {
-    for (delta, off) in [(u32::MAX, false), (1, false), (4097, true), (u32::MAX, true)] {
+    for (delta, off) in [
+        (u32::MAX, false),
+        (1, false),
+        (4097, true),
+        (u32::MAX, true),
+    ] {
         let mut b = posted();
         let seq = b.sh.seq.rcv_nxt.wrapping_add(delta);
         let r = data(&mut b, seq, off);
@@ -140,7 +157,11 @@ fn reply_to_nothing() {
     for cookie in 0..8 {
         for word in [wire::W_T_FLAGS, wire::W_RX_DDP_BUF0, wire::W_RX_DDP_FLAGS] {
             let mut b = posted();
-            let cpl = SetTcbRpl { cookie, word, ..SetTcbRpl::default() };
+            let cpl = SetTcbRpl {
+                cookie,
+                word,
+                ..SetTcbRpl::default()
+            };
             let r = b.rx.set_tcb_rpl(&mut b.sh, &mut b.os, &cpl);
             refused(b, r);
         }
@@ -150,7 +171,11 @@ fn reply_to_nothing() {
 #[test]
 fn reply_with_a_failure() {
     let mut b = posted();
-    let cpl = SetTcbRpl { cookie: 2, status: CplStatus(1), ..SetTcbRpl::default() };
+    let cpl = SetTcbRpl {
+        cookie: 2,
+        status: CplStatus(1),
+        ..SetTcbRpl::default()
+    };
     let r = b.rx.set_tcb_rpl(&mut b.sh, &mut b.os, &cpl);
     refused(b, r);
 }
@@ -196,7 +221,11 @@ fn random_messages_never_panic() {
         b.settle();
         for _ in 0..20 {
             let near = b.sh.seq.rcv_nxt.wrapping_add(r.range(0, 5000) as u32);
-            let seq = if r.one_in(3) { r.next_u64() as u32 } else { near };
+            let seq = if r.one_in(3) {
+                r.next_u64() as u32
+            } else {
+                near
+            };
             let report = DdpReport::from_bits(r.next_u64() as u32 | 1 << 31);
             let (rx, sh, os) = (&mut b.rx, &mut b.sh, &mut b.os);
             let _ = match r.range(0, 4) {
@@ -214,7 +243,11 @@ fn random_messages_never_panic() {
                 1 => rx.rx_ddp_complete(
                     sh,
                     os,
-                    &RxDdpComplete { report, rcv_nxt: seq, ..RxDdpComplete::default() },
+                    &RxDdpComplete {
+                        report,
+                        rcv_nxt: seq,
+                        ..RxDdpComplete::default()
+                    },
                 ),
                 2 => {
                     let len = r.range(0, 2000) as u16;

@@ -159,6 +159,9 @@ fn an_empty_report_does_not_let_the_next_read_overtake() {
     b.recv(8192, false);
     b.expect(r0, 4096);
     b.expect(r1, 4096);
+    // Both were posted again, in their order: nothing was copied.
+    assert_eq!(b.counter(Counter::RxPlacedOctets), 8192);
+    assert_eq!(b.os.returned, 0);
     b.finish();
 }
 
@@ -258,11 +261,19 @@ fn arming_comes_after_the_page_pods_on_the_same_queue() {
     let n = b.os.wrs.len();
     assert!(b.os.wrs.iter().all(|(q, _)| *q == Queue::Ctrl));
     for (i, (_, wr)) in b.os.wrs.iter().enumerate() {
-        assert_eq!(wire::UlpTxMemWrite::parse(wr).is_ok(), i + 1 < n, "{i} of {n}");
+        assert_eq!(
+            wire::UlpTxMemWrite::parse(wr).is_ok(),
+            i + 1 < n,
+            "{i} of {n}"
+        );
     }
     // 50 single pages: 13 pods, 4 requests of up to 4 pods, and the one that arms.
     assert_eq!(n, 5);
-    assert_eq!(b.counter(Counter::PpodWrs), 5, "one of them for the first test read");
+    assert_eq!(
+        b.counter(Counter::PpodWrs),
+        5,
+        "one of them for the first test read"
+    );
     b.finish();
 }
 
@@ -371,4 +382,3 @@ fn ddp_bytes_grow_the_buffer_too() {
     assert_eq!(b.os.autosized, 5000);
     b.finish();
 }
-

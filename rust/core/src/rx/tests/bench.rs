@@ -134,7 +134,8 @@ impl Bench {
     }
 
     pub(super) fn ready(&mut self, w: Want, pages: Result<TestPages, Errno>) {
-        self.rx.pages_ready(&mut self.sh, &mut self.os, w.ticket, pages);
+        self.rx
+            .pages_ready(&mut self.sh, &mut self.os, w.ticket, pages);
         self.check();
     }
 
@@ -189,7 +190,10 @@ impl Bench {
 
     pub(super) fn check(&self) {
         self.rx.check(&self.sh, &self.os).unwrap();
-        assert_eq!(self.sh.sets.ppods_held() + self.os.region.available(), self.os.region.capacity());
+        assert_eq!(
+            self.sh.sets.ppods_held() + self.os.region.available(),
+            self.os.region.capacity()
+        );
         assert!(self.os.mem.wired() >= self.sh.sets.pages_held().min(1));
     }
 
@@ -219,7 +223,8 @@ impl Bench {
 
     /// The connection ends; everything must be given back.
     pub(super) fn finish(mut self) {
-        self.rx.fail_all(&mut self.sh, &mut self.os, Some(Errno::ECONNRESET));
+        self.rx
+            .fail_all(&mut self.sh, &mut self.os, Some(Errno::ECONNRESET));
         self.check();
         assert!(self.rx.idle());
         assert_eq!(self.os.users, [0; crate::testos::SLOTS]);

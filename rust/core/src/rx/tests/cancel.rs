@@ -146,6 +146,35 @@ fn the_read_completes_before_the_invalidate_arrives() {
 }
 
 #[test]
+fn an_empty_report_before_the_invalidate_arrives() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle();
+    assert!(b.cancel(r.id));
+    b.card.time_out();
+    b.deliver();
+    assert_eq!(b.os.result(r.id), CANCELED, "not posted again");
+    b.settle();
+    assert!(b.rx.idle());
+    b.finish();
+}
+
+#[test]
+fn falling_out_of_ddp_before_the_invalidate_arrives() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle();
+    assert!(b.cancel(r.id));
+    b.card.fall_out();
+    b.card.recv(100, true);
+    b.deliver();
+    assert_eq!(b.os.result(r.id), CANCELED);
+    assert_eq!(b.os.rcv_avail(), 100);
+    b.settle();
+    b.finish();
+}
+
+#[test]
 fn data_that_finds_the_buffer_taken_back_goes_to_the_next_read() {
     let mut b = Bench::ddp_on();
     let r = b.read_new(4096);

@@ -128,7 +128,10 @@ impl Card {
             return;
         }
         let f = SetTcbField::parse(wr).expect("SET_TCB_FIELD");
-        assert_eq!((f.tid, f.reply.queue, f.reply.no_reply), (self.tid, 77, false));
+        assert_eq!(
+            (f.tid, f.reply.queue, f.reply.no_reply),
+            (self.tid, 77, false)
+        );
         let u = TcbUpdate {
             word: f.word,
             mask: f.mask,
@@ -186,7 +189,8 @@ impl Card {
             ddp_off: self.tcb.ddp_off(),
             ..RxData::default()
         };
-        self.out.push_back(Cpl::Data(cpl, stream(self.rcv_nxt, k as usize)));
+        self.out
+            .push_back(Cpl::Data(cpl, stream(self.rcv_nxt, k as usize)));
         self.rcv_nxt = self.rcv_nxt.wrapping_add(k);
     }
 

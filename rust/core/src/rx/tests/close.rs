@@ -175,7 +175,10 @@ fn a_late_report_after_the_fin_is_no_harm() {
     b.settle();
     b.expect(r, 10);
     let late = wire::RxDdpComplete {
-        report: wire::DdpReport { inv: true, ..wire::DdpReport::default() },
+        report: wire::DdpReport {
+            inv: true,
+            ..wire::DdpReport::default()
+        },
         rcv_nxt: b.sh.seq.rcv_nxt,
         ..wire::RxDdpComplete::default()
     };

@@ -188,7 +188,10 @@ fn parked_data_is_not_given_credit_for() {
     b.deliver();
     b.rx.rcvd(&mut b.sh, &mut b.os);
     b.exec();
-    assert!(b.card.wnd as usize + 30_050 <= 64 << 10, "the peer may overrun so_rcv");
+    assert!(
+        b.card.wnd as usize + 30_050 <= 64 << 10,
+        "the peer may overrun so_rcv"
+    );
     b.finish();
 }
 

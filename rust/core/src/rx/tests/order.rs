@@ -86,7 +86,10 @@ fn two_skewed_buffers_then_in_step() {
     for (i, r) in reads.iter().enumerate() {
         b.recv(4096, false);
         b.expect(*r, 4096);
-        assert_eq!(b.os.rcv_avail(), if i == 7 { 100 } else { b.os.rcv_avail() });
+        assert_eq!(
+            b.os.rcv_avail(),
+            if i == 7 { 100 } else { b.os.rcv_avail() }
+        );
         if i == 1 {
             assert_eq!(b.os.moved, 2 * 3996);
         }

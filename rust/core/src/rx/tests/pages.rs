@@ -116,7 +116,10 @@ fn largest_offset_and_length_of_either_buffer() {
     let (r0, r1) = (b.read_at(a0, n), b.read_at(a1, n));
     b.settle();
     for i in [DdpBuf::B0, DdpBuf::B1] {
-        assert_eq!((b.card.tcb.buf_offset(i), b.card.tcb.buf_len(i)), (0, MAX_SPAN));
+        assert_eq!(
+            (b.card.tcb.buf_offset(i), b.card.tcb.buf_len(i)),
+            (0, MAX_SPAN)
+        );
     }
     let mut left = 2 * MAX_SPAN;
     while left > 0 {
@@ -204,7 +207,11 @@ fn contiguous_pages_need_fewer_page_pods() {
         let addr = b.os.mem.alloc(64 * 4096, 0, run);
         let r = b.read_at(addr, 64 * 4096);
         b.settle();
-        assert_eq!(b.counter(Counter::PpodsWritten) - before, pods, "runs of {run}");
+        assert_eq!(
+            b.counter(Counter::PpodsWritten) - before,
+            pods,
+            "runs of {run}"
+        );
         for _ in 0..4 {
             b.recv(16 * 4096, false);
         }
@@ -223,7 +230,11 @@ fn reads_ahead_get_their_pages_early() {
     b.os.kicked = false;
     b.card.recv(4096, false);
     b.deliver();
-    assert_eq!(b.os.wrs.len(), 2, "page pods and the next buffer, with no worker");
+    assert_eq!(
+        b.os.wrs.len(),
+        2,
+        "page pods and the next buffer, with no worker"
+    );
     b.os.kicked = true;
     b.settle();
     for _ in 1..6 {

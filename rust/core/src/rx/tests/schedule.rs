@@ -38,6 +38,8 @@ struct Run {
     sent: u32,
     fin: bool,
     reset: bool,
+    /// Steps without submissions, so that plain reads have their turn.
+    pause: u32,
 }
 
 const GUARD: usize = 64;
@@ -63,6 +65,7 @@ impl Run {
             sent: 0,
             fin: false,
             reset: false,
+            pause: 0,
         }
     }
 
@@ -78,7 +81,11 @@ impl Run {
     fn judge(&mut self) {
         while let Some((id, result)) = self.b.os.completed.get(self.seen).copied() {
             self.seen += 1;
-            let at = self.open.iter().position(|r| r.id == id).expect("completed, not open");
+            let at = self
+                .open
+                .iter()
+                .position(|r| r.id == id)
+                .expect("completed, not open");
             let r = self.open.remove(at);
             match result {
                 Ok(n) => {
@@ -94,13 +101,16 @@ impl Run {
             // No byte outside of the buffer.
             let before = self.b.os.mem.user_read(r.addr - GUARD as u64, GUARD);
             let after = self.b.os.mem.user_read(r.addr + r.len as u64, GUARD);
-            assert!(before.iter().chain(&after).all(|b| *b == 0xee), "wrote past {r:?}");
+            assert!(
+                before.iter().chain(&after).all(|b| *b == 0xee),
+                "wrote past {r:?}"
+            );
             self.idle_bufs.push((r.addr, r.len));
         }
     }
 
     fn submit(&mut self, r: &mut Rng) {
-        if self.open.len() > 6 || self.b.rx.dead {
+        if self.open.len() > 6 || self.pause > 0 {
             return;
         }
         let (addr, len) = if self.mix.reuse && !self.idle_bufs.is_empty() {
@@ -186,6 +196,10 @@ impl Run {
     }
 
     fn step(&mut self, r: &mut Rng) {
+        self.pause = self.pause.saturating_sub(1);
+        if self.mix.plain && r.one_in(150) {
+            self.pause = 60;
+        }
         match r.range(0, 99) {
             0..=17 => self.submit(r),
             18..=39 => self.receive(r),
@@ -325,31 +339,50 @@ fn plain_sailing() {
 
 #[test]
 fn with_reuse() {
-    let mix = Mix { reuse: true, plain: true, ..Mix::default() };
+    let mix = Mix {
+        reuse: true,
+        plain: true,
+        ..Mix::default()
+    };
     schedules(60, 400, mix, &[0, 1, 2, 3, 4, 10]);
 }
 
 #[test]
 fn with_cancels() {
-    let mix = Mix { reuse: true, cancel: true, ..Mix::default() };
+    let mix = Mix {
+        reuse: true,
+        cancel: true,
+        ..Mix::default()
+    };
     schedules(80, 400, mix, &[0, 1, 2, 3, 5, 6]);
 }
 
 #[test]
 fn with_shortages() {
-    let mix = Mix { reuse: true, short: true, ..Mix::default() };
+    let mix = Mix {
+        reuse: true,
+        short: true,
+        ..Mix::default()
+    };
     schedules(80, 500, mix, &[0, 1, 2, 3, 4, 7, 8, 9]);
 }
 
 #[test]
 fn with_an_unruly_adapter() {
-    let mix = Mix { unruly: true, ..Mix::default() };
+    let mix = Mix {
+        unruly: true,
+        ..Mix::default()
+    };
     schedules(80, 400, mix, &[0, 1, 2]);
 }
 
 #[test]
 fn with_nonblocking_sockets() {
-    let mix = Mix { nbio: true, unruly: true, ..Mix::default() };
+    let mix = Mix {
+        nbio: true,
+        unruly: true,
+        ..Mix::default()
+    };
     schedules(50, 400, mix, &[0, 1]);
 }
 

@@ -30,7 +30,11 @@ fn no_work_request_anywhere_between_hold_and_post() {
         let before = b.card.pod_wrs;
         b.os.wr_budget = u32::MAX;
         b.settle_retry();
-        assert_eq!(b.card.pod_wrs, before + 4 - budget.min(4), "pods written twice or never");
+        assert_eq!(
+            b.card.pod_wrs,
+            before + 4 - budget.min(4),
+            "pods written twice or never"
+        );
         b.recv(200_000, false);
         b.expect(r, 200_000);
         b.finish();
@@ -221,7 +225,9 @@ fn all_slots_in_use_waits_for_one() {
     b.settle();
     assert!(b.os.retry);
     let t = tickets.pop().unwrap();
-    b.sh.sets.fill(&mut b.os, t, Err(Errno::EFAULT)).unwrap_err();
+    b.sh.sets
+        .fill(&mut b.os, t, Err(Errno::EFAULT))
+        .unwrap_err();
     b.settle_retry();
     b.recv(4096, false);
     b.expect(r, 4096);

@@ -1,0 +1,298 @@
+//! What the adapter says about received data.
+
+use super::Rx;
+use crate::ddp::{Buf, COOKIE_DDP0, Fate, Mode, Stop};
+use crate::fault::BadCpl;
+use crate::os::{Counter, Os};
+use crate::shared::Shared;
+
+impl<O: Os> Rx<O> {
+    /// CPL_RX_DATA with its payload.
+    ///
+    /// # Errors
+    /// [`BadCpl`]: its sequence number cannot be. The payload is freed.
+    pub fn rx_data(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        cpl: &wire::RxData,
+        m: O::Mbuf,
+    ) -> Result<(), BadCpl> {
+        self.note_plain(os);
+        let len = u32::from(cpl.len);
+        if self.dead || len == 0 {
+            os.rcv_discard(m);
+            return Ok(());
+        }
+        if self.fin {
+            os.rcv_discard(m);
+            return Err(BadCpl("CPL_RX_DATA after the FIN"));
+        }
+        // Bytes placed before these.
+        let gap = cpl.seq.wrapping_sub(sh.seq.rcv_nxt);
+        let fell = cpl.ddp_off && self.mode == Mode::On;
+        if gap > self.room(fell) {
+            os.rcv_discard(m);
+            return Err(BadCpl("CPL_RX_DATA out of sequence"));
+        }
+        self.placed(sh, os, gap);
+        if fell {
+            // The adapter fell out of DDP and writes no more.
+            self.mode = Mode::Off;
+            self.land_all(gap, Fate::Yield);
+        } else {
+            self.land_stopped(gap);
+        }
+        if self.mode == Mode::Requested && !cpl.ddp_off {
+            self.now_on();
+        }
+        sh.seq.rcv_nxt = sh.seq.rcv_nxt.wrapping_add(len);
+        sh.seq.rcv_wnd = sh.seq.rcv_wnd.saturating_sub_unsigned(len);
+        self.psh = cpl.psh;
+        if self.settle(sh, os) {
+            os.rcv_append(m);
+            self.known = self.known.wrapping_add(len);
+        } else {
+            self.park(os, m, len);
+        }
+        os.rcv_autosize(len);
+        self.credits(sh, os);
+        self.pump(sh, os);
+        os.publish(&sh.seq);
+        Ok(())
+    }
+
+    /// CPL_RX_DATA_DDP: bytes were placed, and the buffer is back.
+    ///
+    /// # Errors
+    /// [`BadCpl`]: error bits, or numbers that cannot be.
+    pub fn rx_data_ddp(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        cpl: &wire::RxDataDdp,
+    ) -> Result<(), BadCpl> {
+        if cpl.ddpvld.has_error() {
+            return Err(BadCpl("CPL_RX_DATA_DDP with error bits"));
+        }
+        // `seq` and `len` are those of the last placement only.
+        let end = cpl.seq.wrapping_add(u32::from(cpl.len));
+        self.report(sh, os, &cpl.report, end)
+    }
+
+    /// CPL_RX_DDP_COMPLETE: the buffer is back.
+    ///
+    /// # Errors
+    /// [`BadCpl`]: numbers that cannot be.
+    pub fn rx_ddp_complete(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        cpl: &wire::RxDdpComplete,
+    ) -> Result<(), BadCpl> {
+        self.report(sh, os, &cpl.report, cpl.rcv_nxt)
+    }
+
+    fn report(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        report: &wire::DdpReport,
+        end: u32,
+    ) -> Result<(), BadCpl> {
+        if self.dead || self.fin {
+            // What the FIN had not said already, nothing says now.
+            return Ok(());
+        }
+        let i = usize::from(report.buf_idx);
+        if self.live_front() != Some(i) {
+            return Err(BadCpl("DDP report for a buffer that is not being filled"));
+        }
+        if !report.inv {
+            return Err(BadCpl("DDP report leaves the buffer valid"));
+        }
+        let n = end.wrapping_sub(sh.seq.rcv_nxt);
+        let room = self
+            .bufs
+            .get(i)
+            .and_then(Buf::armed)
+            .map_or(0, |a| a.room());
+        if n > room {
+            return Err(BadCpl("DDP report of more than the buffer holds"));
+        }
+        self.note_plain(os);
+        self.placed(sh, os, n);
+        self.psh = report.psh;
+        self.land(i, n, Fate::Report);
+        self.pump(sh, os);
+        self.credits(sh, os);
+        os.publish(&sh.seq);
+        Ok(())
+    }
+
+    /// CPL_SET_TCB_RPL with one of our cookies.
+    ///
+    /// # Errors
+    /// [`BadCpl`]: a failure, a reply to nothing, or numbers that cannot be.
+    pub fn set_tcb_rpl(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        cpl: &wire::SetTcbRpl,
+    ) -> Result<(), BadCpl> {
+        if cpl.status != wire::CplStatus(0) {
+            return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
+        }
+        if self.dead {
+            return Ok(());
+        }
+        if cpl.word == wire::W_T_FLAGS && cpl.cookie == COOKIE_DDP0 {
+            if !core::mem::take(&mut self.enabling) {
+                return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
+            }
+            if self.mode == Mode::Requested {
+                self.now_on();
+            }
+            self.note_plain(os);
+            self.pump(sh, os);
+            return Ok(());
+        }
+        let i = usize::from(cpl.cookie.wrapping_sub(COOKIE_DDP0));
+        let Some(due) = self.replies.get(i).and_then(|n| n.checked_sub(1)) else {
+            return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
+        };
+        self.note_plain(os);
+        // If the buffer came back by itself meanwhile, all was said then.
+        if let Some(Buf::Invalidating(a)) = self.bufs.get(i) {
+            let (at, _) = wire::reached(wire::DdpBuf::from_index(i), cpl.oldval);
+            let n = at.wrapping_sub(a.off);
+            if n > a.room() || (n > 0 && self.live_front() != Some(i)) {
+                return Err(BadCpl("CPL_SET_TCB_RPL with an offset that cannot be"));
+            }
+            let fate = a.stop.map_or(Fate::Report, Fate::from);
+            self.placed(sh, os, n);
+            self.land(i, n, fate);
+        }
+        if let Some(n) = self.replies.get_mut(i) {
+            *n = due;
+        }
+        self.pump(sh, os);
+        self.credits(sh, os);
+        os.publish(&sh.seq);
+        Ok(())
+    }
+
+    /// CPL_PEER_CLOSE. `rcv_nxt` is the CPL's, behind the FIN; what was placed in posted buffers
+    /// before it is given, then all reads end with what they have (0: end of file). Also calls
+    /// [`Os::rcv_cant_more`], when all data is where readers find it.
+    ///
+    /// # Errors
+    /// [`BadCpl`]: a sequence number that cannot be.
+    pub fn peer_fin(&mut self, sh: &mut Shared<O>, os: &mut O, rcv_nxt: u32) -> Result<(), BadCpl> {
+        if self.dead {
+            return Ok(());
+        }
+        self.note_plain(os);
+        let n = rcv_nxt.wrapping_sub(1).wrapping_sub(sh.seq.rcv_nxt);
+        if self.fin || n > self.room(true) {
+            return Err(BadCpl("CPL_PEER_CLOSE out of sequence"));
+        }
+        self.placed(sh, os, n);
+        sh.seq.rcv_nxt = rcv_nxt;
+        self.fin = true;
+        self.mode = Mode::Off;
+        self.land_all(n, Fate::Eof);
+        self.pump(sh, os);
+        os.publish(&sh.seq);
+        Ok(())
+    }
+
+    /// The buffer the adapter fills now.
+    fn live_front(&self) -> Option<usize> {
+        let live = |i: &usize| self.bufs.get(*i).is_some_and(Buf::is_live);
+        [self.active, self.active ^ 1].into_iter().find(live)
+    }
+
+    /// Bytes the adapter may have placed in buffers without having said so: in all of them, or
+    /// only in those it was told to stop filling, as far as they are in front.
+    fn room(&self, all: bool) -> u32 {
+        let mut n: u32 = 0;
+        for i in [self.active, self.active ^ 1] {
+            match self.bufs.get(i) {
+                Some(Buf::Invalidating(a)) => n = n.saturating_add(a.room()),
+                Some(Buf::Posted(a)) if all => n = n.saturating_add(a.room()),
+                Some(Buf::Posted(_)) => break,
+                _ => {}
+            }
+        }
+        n
+    }
+
+    /// `n` bytes were placed by DDP. They are not charged against the window (RX_FC_DDP).
+    fn placed(&mut self, sh: &mut Shared<O>, os: &mut O, n: u32) {
+        if n > 0 {
+            sh.seq.rcv_nxt = sh.seq.rcv_nxt.wrapping_add(n);
+            os.count(Counter::RxPlacedOctets, u64::from(n));
+            os.rcv_autosize(n);
+        }
+    }
+
+    fn now_on(&mut self) {
+        self.mode = Mode::On;
+        self.was_on = true;
+    }
+
+    /// The adapter writes no more to a live buffer, and placed `n` bytes there.
+    fn land(&mut self, i: usize, n: u32, fate: Fate) {
+        let Some(b) = self.bufs.get_mut(i) else {
+            return;
+        };
+        *b = match b.take() {
+            Buf::Posted(a) | Buf::Invalidating(a) => {
+                let cancelled = a.stop == Some(Stop::Cancel) && fate != Fate::Eof;
+                Buf::Landed(a, n, if cancelled { Fate::Cancel } else { fate })
+            }
+            other => other,
+        };
+    }
+
+    /// All live buffers land; `n` bytes fill them in their order.
+    fn land_all(&mut self, mut n: u32, fate: Fate) {
+        for i in [self.active, self.active ^ 1] {
+            if let Some(b) = self.bufs.get(i)
+                && b.is_live()
+            {
+                let here = n.min(b.armed().map_or(0, |a| a.room()));
+                n -= here;
+                self.land(i, here, fate);
+            }
+        }
+    }
+
+    /// `n` bytes went to buffers told to stop, before data that met no valid buffer.
+    fn land_stopped(&mut self, mut n: u32) {
+        for i in [self.active, self.active ^ 1] {
+            if n == 0 {
+                return;
+            }
+            if let Some(Buf::Invalidating(a)) = self.bufs.get(i) {
+                let here = n.min(a.room());
+                let fate = a.stop.map_or(Fate::Report, Fate::from);
+                n -= here;
+                self.land(i, here, fate);
+            }
+        }
+    }
+
+    /// Keep a chain that must not go to so_rcv yet.
+    fn park(&mut self, os: &mut O, m: O::Mbuf, len: u32) {
+        let landed = |b: &&Buf<O::Job>| matches!(b, Buf::Landed(..));
+        let behind = self.bufs.iter().filter(landed).count();
+        if let Some(p) = self.parked.get_mut(behind.saturating_sub(1)) {
+            *p = Some(match p.take() {
+                Some((head, n)) => (os.mbuf_join(head, m), n.saturating_add(len)),
+                None => (m, len),
+            });
+        }
+    }
+}

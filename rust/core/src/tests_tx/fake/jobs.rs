@@ -1,0 +1,140 @@
+//! Jobs and held pages.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::format;
+use std::rc::Rc;
+use std::string::String;
+use std::vec::Vec;
+
+use crate::os::{Job, JobId, JobQueue, Pages};
+
+/// A job, as the connection holds it.
+#[derive(Debug)]
+pub(crate) struct FJob {
+    pub(crate) id: usize,
+    pub(crate) addr: u64,
+    pub(crate) len: usize,
+    pub(super) done: usize,
+    pub(super) slot: Option<u16>,
+    mark: u32,
+}
+
+impl FJob {
+    pub(crate) fn new(id: usize, addr: u64, len: usize) -> FJob {
+        FJob {
+            id,
+            addr,
+            len,
+            done: 0,
+            slot: None,
+            mark: 0,
+        }
+    }
+}
+
+impl Job for FJob {
+    fn id(&self) -> JobId {
+        JobId(self.id)
+    }
+    fn addr(&self) -> u64 {
+        self.addr
+    }
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn done(&self) -> usize {
+        self.done
+    }
+    fn set_done(&mut self, n: usize) {
+        self.done = n;
+    }
+    fn slot(&self) -> Option<u16> {
+        self.slot
+    }
+    fn set_slot(&mut self, slot: Option<u16>) {
+        self.slot = slot;
+    }
+    fn mark(&self) -> u32 {
+        self.mark
+    }
+    fn set_mark(&mut self, mark: u32) {
+        self.mark = mark;
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct FJobs(VecDeque<FJob>);
+
+impl JobQueue<FJob> for FJobs {
+    fn push_back(&mut self, job: FJob) {
+        self.0.push_back(job);
+    }
+    fn push_front(&mut self, job: FJob) {
+        self.0.push_front(job);
+    }
+    fn pop_front(&mut self) -> Option<FJob> {
+        self.0.pop_front()
+    }
+    fn front(&self) -> Option<&FJob> {
+        self.0.front()
+    }
+    fn front_mut(&mut self) -> Option<&mut FJob> {
+        self.0.front_mut()
+    }
+    fn remove(&mut self, id: JobId) -> Option<FJob> {
+        let i = self.0.iter().position(|j| j.id == id.0)?;
+        self.0.remove(i)
+    }
+    fn find_mut(&mut self, mut pred: impl FnMut(&FJob) -> bool) -> Option<&mut FJob> {
+        self.0.iter_mut().find(|j| pred(j))
+    }
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Frames wired now, and errors found where no `&mut Fake` is at hand.
+#[derive(Default)]
+pub(crate) struct Frames {
+    pub(super) wired: BTreeMap<u64, u32>,
+    /// Frames the adapter may read: of work requests not acknowledged.
+    pub(super) reading: BTreeMap<u64, u32>,
+    pub(super) errors: Vec<String>,
+}
+
+/// Held pages.
+pub(crate) struct FPages {
+    pub(super) frames: Vec<u64>,
+    pub(super) table: Rc<RefCell<Frames>>,
+}
+
+impl Pages for FPages {
+    fn count(&self) -> usize {
+        self.frames.len()
+    }
+    fn phys(&self, i: usize) -> u64 {
+        self.frames.get(i).copied().unwrap_or(0)
+    }
+    fn dirty(&mut self) {}
+}
+
+impl Drop for FPages {
+    fn drop(&mut self) {
+        let mut t = self.table.borrow_mut();
+        for f in &self.frames {
+            let n = t.wired.get_mut(f).expect("unwired twice");
+            *n -= 1;
+            if *n == 0 {
+                t.wired.remove(f);
+                if t.reading.contains_key(f) {
+                    t.errors
+                        .push(format!("I3: frame {f:#x} unwired while it is read"));
+                }
+            }
+        }
+    }
+}
