@@ -62,7 +62,7 @@ void ep_assert(void) { NET_EPOCH_ASSERT(); }
 void ep_return(void *a) { struct epoch_tracker *et = malloc(sizeof *et, M_SCRATCH, M_WAITOK); epoch_enter_preempt(net_epoch_preempt, et); }
 void ep_exit(void) { struct thread *td; kthread_add(ep_return, NULL, NULL, &td, 0, 0, "r"); pause("w", 1); }
 static void ev1(void *a, int x) { note((int)(uintptr_t)a + x); }
-long ev(void) { eventhandler_tag a = EVENTHANDLER_REGISTER(shutdown_final, ev1, (void *)200, 20), b = EVENTHANDLER_REGISTER(shutdown_final, ev1, (void *)100, 10);
+long events(void) { eventhandler_tag a = EVENTHANDLER_REGISTER(shutdown_final, ev1, (void *)200, 20), b = EVENTHANDLER_REGISTER(shutdown_final, ev1, (void *)100, 10);
     EVENTHANDLER_INVOKE(shutdown_final, 3); EVENTHANDLER_DEREGISTER(shutdown_final, a); EVENTHANDLER_INVOKE(shutdown_final, 4); EVENTHANDLER_DEREGISTER(shutdown_final, b);
     EVENTHANDLER_INVOKE(shutdown_final, 5); return (nlog * 1000000 + log_[0] * 1000 + log_[1]); }
 void overflow(int d) { volatile char big[4096]; big[0] = d; overflow(d + 1); big[1] = big[0]; }
@@ -183,7 +183,7 @@ fn epoch_misuse_is_found() {
 
 #[test]
 fn event_handlers_run_by_priority_until_removed() {
-    assert_eq!(value("ev"), 3_103_203);
+    assert_eq!(value("events"), 3_103_203);
 }
 
 #[test]

@@ -91,9 +91,15 @@ pub(crate) fn take_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> bo
 /// [`COOKIE_DDP0`], word [`wire::W_T_FLAGS`]) says that it is on.
 pub(crate) fn enable<O: Os>(sh: &Shared<O>, os: &mut O) -> Result<(), NoWr> {
     let (tid, rxq) = (sh.id.tid, sh.id.rxq);
-    wr::send(os, Queue::Ctrl, Compound::len(2, 0), |b| {
+    // The connection was opened as plain TCP, and words 26 to 31 may hold another mode's state.
+    wr::send(os, Queue::Ctrl, Compound::len(7, 0), |b| {
         emitted((|| {
             let mut c = Compound::begin(b, true, tid)?;
+            for u in &wire::ddp_clear() {
+                c.set_tcb(u, None)?;
+            }
+            c.set_tcb(&wire::ulp_mode_tcpddp(), None)?;
+            c.set_tcb(&wire::rx_flow_control_ddp(), None)?;
             c.set_tcb(&wire::ddp_on(), None)?;
             c.set_tcb(&wire::coalesce_off(), Some((rxq, COOKIE_DDP0)))
         })());

@@ -173,6 +173,11 @@ fn deliver() {
     }
 }
 
+/// Why the driver came back with its condition unmet.
+fn stuck() -> &'static str {
+    if sched::has_timer() { "hung: too much virtual time passed" } else { "deadlock: nothing can run" }
+}
+
 impl Api {
     /// Runs `f` on a kernel thread and waits for it, the clock moving as needed. Called from a kernel
     /// thread it just calls `f`.
@@ -209,8 +214,7 @@ impl Api {
         });
         deliver();
         if stop == Stop::Idle && !ok && !done() {
-            let why = if sched::has_timer() { "hung: too much virtual time passed" } else { "deadlock: nothing can run" };
-            crate::kpanic!("{why} (waiting for {what})");
+            crate::kpanic!("{} (waiting for {what})", stuck());
         }
     }
 
@@ -256,7 +260,8 @@ impl Api {
             return r;
         }
         deliver();
-        panic!("the kernel did not panic");
+        assert!(!sched::is_dead(tid), "the kernel did not panic");
+        panic::record(format_args!("{}", stuck()))
     }
 
     /// `kldload(8)` of a file on the host. Errors are FreeBSD's numbers, the reasons on the console.
