@@ -18,6 +18,8 @@ static const struct {
 } th_counters[TH_NCOUNTERS] = {
 	{ "rx_aio_ddp_jobs", "aio_read jobs claimed" },
 	{ "rx_aio_ddp_octets", "octets placed in user memory by the adapter" },
+	{ "rx_moved_octets",
+	    "octets placed by the adapter, then moved within the buffer" },
 	{ "rx_copied_before_ddp",
 	    "octets copied to aio_read buffers: arrived before DDP was on" },
 	{ "rx_copied_no_buffer",

@@ -114,7 +114,7 @@ void th_gauge(struct th_tom *, uint32_t gauge, int64_t delta);
 void th_log(struct th_tom *, const char *msg, uint64_t a, uint64_t b);
 
 /* Number of event counters; names and descriptions stand in cxgbe.c. */
-#define TH_NCOUNTERS	25
+#define TH_NCOUNTERS	26
 
 /*
  * C: module load on one adapter (a synchronized operation: may sleep).  The

@@ -162,8 +162,11 @@ pub struct Unsent {
 pub enum Counter {
     /// aio_read jobs claimed.
     RxJobs,
-    /// Octets placed by DDP.
+    /// Octets that the adapter placed where they belong.
     RxPlacedOctets,
+    /// Octets placed by the adapter and moved up within the buffer, because bytes that precede
+    /// them were on their way to so_rcv when it was posted.
+    RxMovedOctets,
     /// Octets copied into aio_read buffers from the socket buffer: arrived before DDP was on.
     RxCopiedBeforeDdp,
     /// ... arrived while no buffer was posted.

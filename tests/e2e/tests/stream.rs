@@ -29,7 +29,7 @@ fn check(bed: &Bed, seed: u64, n: usize, shape: Shape) -> (u64, u64) {
         .iter()
         .map(|c| grown(&format!("rx_copied_{c}")))
         .sum();
-    let placed = grown("rx_aio_ddp_octets");
+    let placed = grown("rx_aio_ddp_octets") + grown("rx_moved_octets");
     assert_eq!(placed + copied, n as u64, "seed {seed}: octets unaccounted for");
     assert_eq!(grown("tx_aio_octets"), n as u64, "seed {seed}: not all sent from pages");
     assert_eq!(grown("tx_copied_octets") + grown("tx_plain_octets"), 0, "seed {seed}");

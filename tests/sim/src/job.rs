@@ -27,8 +27,8 @@ pub struct Record {
     pub pieces: Vec<(usize, u64, usize)>,
     /// Mbufs that refer to it.
     pub refs: u32,
-    /// How it ends when the last of them is gone.
-    pub finishing: Option<Ended>,
+    /// How it ends when the last of them is gone, and the page set it keeps until then.
+    pub finishing: Option<(Ended, Option<u16>)>,
     /// aio_cancel was called.
     pub cancelled: bool,
     /// Workers that look at it.

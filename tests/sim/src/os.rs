@@ -174,9 +174,13 @@ impl SimOs {
         let rec = book.jobs.get_mut(&id).expect("an mbuf of a job that has ended (I3)");
         rec.refs -= 1;
         if rec.refs == 0
-            && let Some(r) = rec.finishing.take()
+            && let Some((r, slot)) = rec.finishing.take()
         {
             book.end(id, r);
+            drop(book);
+            if let Some(slot) = slot {
+                self.slot_unuse(slot);
+            }
         }
     }
 
@@ -511,20 +515,20 @@ impl Os for SimOs {
         job.release();
         self.book.borrow_mut().end(id, result);
     }
-    fn aiotx_finish(&mut self, mut job: SimJob, result: Ended) {
-        if let Some(slot) = job.slot() {
-            job.set_slot(None);
-            self.slot_unuse(slot);
-        }
-        let id = job.id();
+    fn aiotx_finish(&mut self, job: SimJob, result: Ended) {
+        let (id, slot) = (job.id(), job.slot());
         job.release();
         let mut book = self.book.borrow_mut();
         let rec = book.jobs.get_mut(&id).expect("a job ends once (I1)");
-        if rec.refs == 0 {
-            book.end(id, result);
-        } else {
+        if rec.refs > 0 {
             assert!(rec.finishing.is_none(), "{id:?} finished twice (I1)");
-            rec.finishing = Some(result);
+            rec.finishing = Some((result, slot));
+            return;
+        }
+        book.end(id, result);
+        drop(book);
+        if let Some(slot) = slot {
+            self.slot_unuse(slot);
         }
     }
     fn page_key(&self, job: &SimJob, off: usize, len: u32, write: bool) -> PageKey {

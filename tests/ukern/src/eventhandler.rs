@@ -114,8 +114,11 @@ fn remove(mut l: Kp<List>, e: Kp<Entry>) {
     kmem::free_obj(Kp::new(e.ptr().cast::<Full>()), &M_EVENTHANDLER);
 }
 
+/// The list comes locked, as EVENTHANDLER_DEREGISTER gets it from `eventhandler_find_list`, and goes unlocked.
 fn deregister(l: Kp<List>, tag: *mut Entry, wait: bool) {
-    locks::mtx_lock(lock(l));
+    if !locks::mtx_owned(lock(l)) {
+        kpanic!("eventhandler_deregister of \"{}\" without the list's lock", cstr(l.el_name));
+    }
     let all = entries(l);
     let mine: Vec<_> = match Kp::opt(tag) {
         Some(t) if all.contains(&t) => vec![t],
@@ -137,6 +140,14 @@ fn deregister(l: Kp<List>, tag: *mut Entry, wait: bool) {
         }
     }
     locks::mtx_unlock(lock(l));
+}
+
+/// Removes a handler by event and tag, from Rust.
+pub fn remove_handler(name: &str, tag: Kp<Entry>) {
+    if let Some(l) = find(name) {
+        locks::mtx_lock(lock(l));
+        deregister(l, tag.ptr(), true);
+    }
 }
 
 /// Runs the handlers of an event from Rust; `call` gets each function and its argument.
@@ -192,7 +203,7 @@ extern "C" fn c_register(list: *mut List, name: *const c_char, func: usize, arg:
 }
 
 extern "C" fn c_deregister(list: Kp<List>, tag: *mut Entry) {
-    sched::check_may_sleep("eventhandler_deregister");
+    sched::check_may_sleep_but("eventhandler_deregister", lock(list).addr());
     deregister(list, tag, true);
 }
 

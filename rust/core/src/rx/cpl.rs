@@ -3,7 +3,7 @@
 use super::Rx;
 use crate::ddp::{Buf, COOKIE_DDP0, Fate, Mode, Stop};
 use crate::fault::BadCpl;
-use crate::os::{Counter, Os};
+use crate::os::Os;
 use crate::shared::Shared;
 
 impl<O: Os> Rx<O> {
@@ -232,7 +232,6 @@ impl<O: Os> Rx<O> {
     fn placed(&mut self, sh: &mut Shared<O>, os: &mut O, n: u32) {
         if n > 0 {
             sh.seq.rcv_nxt = sh.seq.rcv_nxt.wrapping_add(n);
-            os.count(Counter::RxPlacedOctets, u64::from(n));
             os.rcv_autosize(n);
         }
     }

@@ -119,7 +119,16 @@ impl<O: Os> Rx<O> {
             }
         }
         let to = done.saturating_add(copied);
-        if kept > 0 && off != to {
+        let stays = off == to;
+        let c = if stays {
+            Counter::RxPlacedOctets
+        } else {
+            Counter::RxMovedOctets
+        };
+        if kept > 0 {
+            os.count(c, u64::from(kept));
+        }
+        if kept > 0 && !stays {
             os.pages_move(
                 pages,
                 base.saturating_add(off),
@@ -189,7 +198,7 @@ impl<O: Os> Rx<O> {
         fate: Fate,
     ) {
         let (piece_full, last) = (a.done() >= a.end, a.last_piece());
-        let mut job = a.job;
+        let job = a.job;
         let done = job.done();
         let back = match fate {
             _ if done >= job.len() => false,
@@ -198,7 +207,7 @@ impl<O: Os> Rx<O> {
                 self.end_cancelled(sh, os, job);
                 return;
             }
-            Fate::Report => done == 0 || (piece_full && !last && !self.psh),
+            Fate::Report => done == 0 || (piece_full && !last),
             Fate::Yield => n == 0 || (piece_full && !last),
         };
         if fate == Fate::Report {
@@ -207,9 +216,6 @@ impl<O: Os> Rx<O> {
         if !back {
             self.end_job(sh, os, job, Ok(done));
             return;
-        }
-        if piece_full {
-            self.release(sh, os, &mut job);
         }
         if let Some(b) = self.bufs.get_mut(i) {
             *b = Buf::Back(job);

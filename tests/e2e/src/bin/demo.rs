@@ -57,12 +57,14 @@ struct Summary {
     wired: u64,
 }
 
-fn copied(bed: &Bed) -> u64 {
-    ["rx_copied_before_ddp", "rx_copied_no_buffer", "rx_copied_no_ppods", "rx_copied_ddp_off"]
-        .iter()
-        .map(|n| bed.stat(n))
-        .sum()
-}
+/// Why bytes went through the receiver's CPU.
+const COPIES: [&str; 5] = [
+    "rx_copied_before_ddp",
+    "rx_copied_no_buffer",
+    "rx_copied_no_ppods",
+    "rx_copied_ddp_off",
+    "rx_moved_octets",
+];
 
 fn report(bed: &Bed, a: &Args, o: &Outcome) -> Summary {
     println!("sent      {} ({} bytes)", a.what, a.data.len());
@@ -74,7 +76,7 @@ fn report(bed: &Bed, a: &Args, o: &Outcome) -> Summary {
         println!("          {:>12} bytes {n}", bed.stat(n));
     }
     println!("receiver  {:>12} bytes placed by the adapter in user pages", bed.stat("rx_aio_ddp_octets"));
-    for n in ["rx_copied_before_ddp", "rx_copied_no_buffer", "rx_copied_no_ppods", "rx_copied_ddp_off"] {
+    for n in COPIES {
         println!("          {:>12} bytes {n}", bed.stat(n));
     }
     println!();
@@ -92,7 +94,7 @@ fn report(bed: &Bed, a: &Args, o: &Outcome) -> Summary {
         file_bytes: a.data.len(),
         sha256: o.rx.sha256.clone(),
         tx_copied: bed.stat("tx_copied_octets") + bed.stat("tx_plain_octets"),
-        rx_copied: copied(bed),
+        rx_copied: COPIES.iter().map(|n| bed.stat(n)).sum(),
         rx_placed: bed.stat("rx_aio_ddp_octets"),
         cache_hits: bed.stat("cache_hits"),
         wired: 0,

@@ -128,6 +128,18 @@ fn data_out_of_sequence() {
 }
 
 #[test]
+fn data_that_skips_bytes_of_a_buffer_still_being_filled() {
+    let mut b = posted();
+    let r1 = b.read_new(4096);
+    b.settle();
+    // Only the second is being taken back.
+    assert!(b.cancel(r1.id));
+    let seq = b.sh.seq.rcv_nxt.wrapping_add(5);
+    let r = data(&mut b, seq, false);
+    refused(b, r);
+}
+
+#[test]
 fn data_after_the_fin() {
     let mut b = Bench::ddp_on();
     b.card.fin();

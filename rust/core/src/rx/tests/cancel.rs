@@ -175,6 +175,26 @@ fn falling_out_of_ddp_before_the_invalidate_arrives() {
 }
 
 #[test]
+fn data_behind_placed_bytes_tells_them_before_the_reply_does() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle();
+    b.card.recv(5, false);
+    assert!(b.cancel(r.id));
+    b.exec();
+    b.card.recv(7, true);
+    // The reply is late.
+    let reply = b.card.out.pop_front().unwrap();
+    b.deliver();
+    b.expect(r, 5);
+    assert_eq!(b.os.rcv_avail(), 7);
+    b.card.out.push_back(reply);
+    b.deliver();
+    assert!(b.rx.idle());
+    b.finish();
+}
+
+#[test]
 fn data_that_finds_the_buffer_taken_back_goes_to_the_next_read() {
     let mut b = Bench::ddp_on();
     let r = b.read_new(4096);

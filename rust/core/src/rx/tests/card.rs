@@ -103,7 +103,9 @@ impl Card {
             match i {
                 Inner::SetTcb { tid, update, reply } => {
                     assert_eq!(tid, self.tid);
-                    if (30..=31).contains(&update.word) {
+                    let valid = DdpBuf::B0.flag(wire::TF_DDP_BUF0_VALID)
+                        | DdpBuf::B1.flag(wire::TF_DDP_BUF0_VALID);
+                    if update.word == wire::W_RX_DDP_FLAGS && update.value & valid != 0 {
                         self.arms += 1;
                     }
                     let cookie = reply.map(|(q, c)| {

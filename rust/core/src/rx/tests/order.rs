@@ -291,6 +291,32 @@ fn data_from_before_the_enable_does_not_count_as_falling_out() {
 }
 
 #[test]
+fn ddp_is_not_asked_for_again_before_the_first_reply() {
+    let mut b = Bench::new();
+    let r = b.read_new(4096);
+    b.work();
+    b.exec();
+    let reply = b.card.out.pop_front().unwrap();
+    // On, by the data; then out again, all before the late reply.
+    b.recv(10, true);
+    b.expect(r, 10);
+    b.card.fall_out();
+    b.recv(10, true);
+    let r = b.read_new(4096);
+    b.work();
+    b.expect(r, 10);
+    let r = b.read_new(4096);
+    b.work();
+    assert!(b.os.wrs.is_empty());
+    b.card.out.push_back(reply);
+    b.settle();
+    b.recv(4096, false);
+    b.expect(r, 4096);
+    assert_eq!(b.counter(Counter::RxPlacedOctets), 4096);
+    b.finish();
+}
+
+#[test]
 fn a_read_in_the_second_buffer_never_overtakes() {
     let mut b = Bench::ddp_on();
     let (r0, r1) = (b.read_new(100), b.read_new(100));

@@ -247,6 +247,21 @@ fn reads_ahead_get_their_pages_early() {
 }
 
 #[test]
+fn the_setting_limits_the_sets_kept() {
+    let mut b = Bench::ddp_on();
+    b.sh.tun.cache = 9;
+    for _ in 0..14 {
+        let r = b.read_new(100);
+        b.settle();
+        b.recv(100, false);
+        b.expect(r, 100);
+        assert!(b.sh.sets.taken() <= 9);
+    }
+    assert_eq!(b.sh.sets.taken(), 9);
+    b.finish();
+}
+
+#[test]
 fn the_worker_is_asked_for_once() {
     let mut b = Bench::ddp_on();
     b.read_new(4096);
