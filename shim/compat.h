@@ -36,6 +36,9 @@
 #define TH_CC_ALGO(tp)		CC_ALGO(tp)
 #define TH_ALWAYS_KEEPALIVE	tcp_always_keepalive
 #define TH_FIND_TCP()	pffindproto(PF_INET, IPPROTO_TCP, SOCK_STREAM)
+#ifndef SETTOEDEV
+#define SETTOEDEV(ifp, tod)	(TOEDEV(ifp) = (tod))
+#endif
 #endif
 
 /* 13: NET_EPOCH_ENTER takes a tracker. */
@@ -69,7 +72,8 @@
 #if __FreeBSD_version >= 1300000
 #define TH_VMSPACE_REF(vm)	refcount_acquire(&(vm)->vm_refcnt)
 #else
-#define TH_VMSPACE_REF(vm)	atomic_add_int(&(vm)->vm_refcnt, 1)
+#define TH_VMSPACE_REF(vm)	\
+	atomic_add_int((volatile u_int *)&(vm)->vm_refcnt, 1)
 #endif
 
 /* 13.1: the I/O locks belong to the socket; before, to the buffer. */
@@ -85,8 +89,6 @@
 #define TH_SND_IO_UNLOCK(so)	sbunlock(&(so)->so_snd)
 #define TH_RCV_IO_TRYLOCK(so)	(sblock(&(so)->so_rcv, 0) == 0)
 #define TH_RCV_IO_UNLOCK(so)	sbunlock(&(so)->so_rcv)
-#define SO_RCV	TH_SB_RCV
-#define SO_SND	TH_SB_SND
 #define TH_SBRESERVE(so, which, cc)	\
 	sbreserve_locked((which) == SO_RCV ? &(so)->so_rcv : &(so)->so_snd, \
 	    (cc), (so), curthread)

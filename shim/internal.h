@@ -43,7 +43,7 @@
 #include <netinet/tcp_var.h>
 #include <netinet/toecore.h>
 
-#include <dev/cxgbe/adapter.h>
+#include <dev/cxgbe/common/common.h>
 
 #include "toehold.h"
 #include "compat.h"

@@ -24,7 +24,7 @@
 #include <sys/callout.h>
 #include <sys/taskqueue.h>
 
-#include <dev/cxgbe/adapter.h>
+#include <dev/cxgbe/common/common.h>
 #include <dev/cxgbe/t4_clip.h>
 #include <dev/cxgbe/t4_l2t.h>
 #include <dev/cxgbe/common/t4_regs.h>

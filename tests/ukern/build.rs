@@ -25,7 +25,10 @@ fn concurrency_kit(out: &Path) -> PathBuf {
     let dir = out.join("ck");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("directory for Concurrency Kit");
-    for entry in fs::read_dir("/usr/include").expect("/usr/include").flatten() {
+    for entry in fs::read_dir("/usr/include")
+        .expect("/usr/include")
+        .flatten()
+    {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with("ck_") {
             let to = dir.join(&name);
@@ -39,7 +42,10 @@ fn concurrency_kit(out: &Path) -> PathBuf {
             std::os::unix::fs::symlink(from, dir.join(sub)).expect("link a ck directory");
         }
     }
-    assert!(dir.join("ck_queue.h").exists(), "ck_queue.h is missing: install libck-dev");
+    assert!(
+        dir.join("ck_queue.h").exists(),
+        "ck_queue.h is missing: install libck-dev"
+    );
     dir
 }
 
@@ -74,7 +80,11 @@ fn main() {
     .map(String::from)
     .to_vec();
     args.push(format!("-I{}", opt.display()));
-    for dir in [hdr.join("x86_64-freebsd-none"), hdr.join("generic-freebsd"), ck] {
+    for dir in [
+        hdr.join("x86_64-freebsd-none"),
+        hdr.join("generic-freebsd"),
+        ck,
+    ] {
         args.push("-isystem".into());
         args.push(dir.display().to_string());
     }
@@ -96,5 +106,7 @@ fn main() {
         .opaque_type("savefpu.*|amd64tss|monitorbuf")
         .generate()
         .expect("bindgen over the FreeBSD headers");
-    bindings.write_to_file(out.join("sys.rs")).expect("write sys.rs");
+    bindings
+        .write_to_file(out.join("sys.rs"))
+        .expect("write sys.rs");
 }

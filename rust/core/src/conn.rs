@@ -85,7 +85,7 @@ bitflags! {
         const RPL_OWED = 1 << 6;
         /// The abort is over once the CPL_ABORT_RPL owed is sent.
         const LAST = 1 << 7;
-        /// The final CPL has come: the tid is done.
+        /// The final CPL has come: the tid is done, but for replies to CPL_SET_TCB_FIELD.
         const FINAL = 1 << 8;
         /// The kernel has let go of the tcpcb.
         const DETACHED = 1 << 9;
@@ -218,7 +218,7 @@ impl<O: Os> Conn<O> {
     /// CPL_SET_TCB_RPL.
     pub fn set_tcb_rpl(&mut self, os: &mut O, cpl: &wire::SetTcbRpl) -> Outcome {
         if self.over() {
-            return Outcome::NONE;
+            return self.late_reply(os, cpl);
         }
         let r = self.rx.set_tcb_rpl(&mut self.sh, os, cpl);
         self.judge(os, r)
@@ -308,6 +308,7 @@ impl<O: Os> Conn<O> {
             && self.flags.contains(Flags::DETACHED)
             && self.tx.idle()
             && self.rx.idle()
+            && self.rx.answered()
             && self.sh.sets.release_idle(os)
     }
 
@@ -318,6 +319,7 @@ impl<O: Os> Conn<O> {
     pub fn check_invariants(&self, os: &O) -> Result<(), &'static str> {
         self.tx
             .check(&self.sh, os, self.flags.contains(Flags::ABORT))?;
+        self.rx.check(&self.sh, os)?;
         if self.over() && !self.tx.quiet() {
             return Err("write jobs outlive the connection");
         }

@@ -10,7 +10,8 @@
 //! in that buffer come later in the stream than those in so_rcv. When such a buffer lands,
 //! `Rx::settle` puts things right: it moves the placed bytes up and copies those of so_rcv in
 //! front of them. A buffer posted while so_rcv holds such bytes is armed at an offset that
-//! leaves room for them, so after at most two buffers nothing is moved any more.
+//! leaves room for them, so after at most two buffers nothing is moved any more. A large buffer is taken back and
+//! posted again instead.
 
 use crate::os::{Job, Pages};
 
@@ -22,6 +23,9 @@ pub const MAX_SPAN: u32 = 0x00ff_f000;
 
 /// Least span tried when the budgets of wired pages are short.
 pub(crate) const MIN_SPAN: u32 = 0x0001_0000;
+
+/// A buffer with more room than this is posted again rather than moved, once.
+pub(crate) const MAX_MOVE: u32 = 256 << 10;
 
 /// CPL_COOKIE_DDP0: cookie of replies that concern buffer 0; buffer 1's is the next.
 pub const COOKIE_DDP0: u8 = 2;
@@ -48,6 +52,9 @@ pub(crate) enum Stop {
     Flush,
     /// An earlier job must go first.
     Yield,
+    /// Bytes came before those it is being filled with, and it is too large to be moved: post
+    /// it again behind them.
+    Resync,
 }
 
 /// What becomes of a job whose buffer has landed.
@@ -61,6 +68,8 @@ pub(crate) enum Fate {
     Eof,
     /// DDP ended under it: complete, or back to the queue if nothing was placed.
     Yield,
+    /// Back to the queue with what came.
+    Resync,
 }
 
 impl From<Stop> for Fate {
@@ -69,6 +78,7 @@ impl From<Stop> for Fate {
             Stop::Cancel => Fate::Cancel,
             Stop::Flush => Fate::Report,
             Stop::Yield => Fate::Yield,
+            Stop::Resync => Fate::Resync,
         }
     }
 }

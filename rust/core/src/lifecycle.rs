@@ -5,7 +5,7 @@
 
 use crate::conn::{Conn, End, Flags, Outcome};
 use crate::errno::Errno;
-use crate::os::{Os, TcpState};
+use crate::os::{Counter, Os, TcpState};
 use crate::status::abort_errno;
 
 impl<O: Os> Conn<O> {
@@ -223,7 +223,20 @@ impl<O: Os> Conn<O> {
         self.sh.sets.release_idle(os);
         Outcome {
             end,
-            final_cpl: true,
+            final_cpl: self.rx.answered(),
+        }
+    }
+
+    /// CPL_SET_TCB_RPL after the end: the last one lets the tid go. Until then it must not, or
+    /// a later connection of the same tid could be given a reply that is not its own.
+    pub(crate) fn late_reply(&mut self, os: &mut O, cpl: &wire::SetTcbRpl) -> Outcome {
+        let due = !self.rx.answered();
+        if self.rx.set_tcb_rpl(&mut self.sh, os, cpl).is_err() {
+            os.count(Counter::BadCpl, 1);
+        }
+        Outcome {
+            end: End::None,
+            final_cpl: due && self.rx.answered(),
         }
     }
 }

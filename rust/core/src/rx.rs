@@ -56,6 +56,9 @@ pub struct Rx<O: Os> {
     parked: [Option<(O::Mbuf, u32)>; 2],
     /// The last byte received had PSH.
     psh: bool,
+    /// The job, and the byte its buffer started with, last taken back to be posted again behind
+    /// earlier bytes.
+    resynced: Option<(JobId, usize)>,
     /// The last post failed for want of page pods.
     no_ppods: bool,
     /// The last flushed buffer came back empty: post the next without FLUSH.
@@ -96,6 +99,7 @@ impl<O: Os> Rx<O> {
             span: MAX_SPAN,
             parked: [None, None],
             psh: false,
+            resynced: None,
             no_ppods: false,
             no_flush: false,
             known: 0,
@@ -134,10 +138,10 @@ impl<O: Os> Rx<O> {
         Ok(())
     }
 
-    /// The connection is gone: the adapter will not touch a page nor say a word about it any
-    /// more (its final CPL has come). Every job ends: short with what it has, else with `err`,
-    /// `None` meaning end of file. A job for which a worker is holding pages ends in
-    /// [`Rx::pages_ready`].
+    /// The connection is gone: the adapter will not touch a page any more (its final CPL has
+    /// come), nor say a word about it but the replies that are due ([`Rx::answered`]). Every job
+    /// ends: short with what it has, else with `err`, `None` meaning end of file. A job for which
+    /// a worker is holding pages ends in [`Rx::pages_ready`].
     pub fn fail_all(&mut self, sh: &mut Shared<O>, os: &mut O, err: Option<Errno>) {
         if self.dead {
             return;
@@ -145,8 +149,6 @@ impl<O: Os> Rx<O> {
         let _ = self.settle(sh, os);
         self.dead = true;
         self.mode = Mode::Off;
-        self.enabling = false;
-        self.replies = [0; 2];
         let result = |job: &O::Job| match err {
             Some(e) if job.done() == 0 => Err(e),
             _ => Ok(job.done()),
@@ -203,10 +205,16 @@ impl<O: Os> Rx<O> {
         os.publish(&sh.seq);
     }
 
-    /// No job is here, nothing is posted, no reply or worker is to come.
+    /// No job is here, nothing is posted, no worker is to come.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.quiet() && self.want.is_none() && self.replies == [0; 2]
+        self.quiet() && self.want.is_none()
+    }
+
+    /// No CPL_SET_TCB_RPL is to come.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.replies == [0; 2] && !self.enabling
     }
 
     /// No job is here and no payload waits to be settled.

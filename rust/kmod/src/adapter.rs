@@ -1,9 +1,9 @@
 //! What connections of one adapter share: identifiers, page pods, the retry of shortages, and
 //! the teardown of what has ended.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use kpi::mem::{Arc, Graveyard, Last, Linked, Slice, Sole, Wait};
+use kpi::mem::{Arc, Last, Link, Linked, Slice, Sole, Stack, Wait};
 use kpi::mtx::Mutex;
 use kpi::tom::{Gauge, Tom, WrQueue};
 use kpi::{Error, sys};
@@ -16,8 +16,11 @@ use crate::listen::{Lctx, Synqe};
 use crate::tids::Table;
 use crate::toepcb::Toepcb;
 
-/// Milliseconds until a shortage is looked at again, if nothing else wakes it before.
-const RETRY_MS: u32 = 5;
+/// Milliseconds until a shortage is looked at again, if nothing wakes it before. Doubled as long
+/// as that does not help.
+const RETRY_MS: u32 = 1;
+/// And no longer than this.
+const RETRY_MS_MAX: u32 = 256;
 
 /// Counters beyond those of core; the numbers are places in the shim's table.
 #[derive(Clone, Copy)]
@@ -63,10 +66,15 @@ pub struct Adapter {
     /// Listeners.
     pub stids: Table<Lctx>,
     toepcbs: AtomicU32,
+    /// Connections that met a shortage.
+    pub waiting: Stack<Arc<Toepcb>>,
     /// Connections that have ended and are to be torn down.
-    pub dead: Graveyard<Toepcb>,
+    pub dead: Stack<Sole<Toepcb>>,
     /// Listeners whose inpcb is to be released.
-    pub dead_lctx: Graveyard<Lctx>,
+    pub dead_lctx: Stack<Sole<Lctx>>,
+    /// A listener, an answered SYN or a tid met a shortage: look at them all.
+    sweep: AtomicBool,
+    retry_ms: AtomicU32,
 }
 
 impl Last for Adapter {}
@@ -99,8 +107,11 @@ impl Adapter {
             atids,
             stids,
             toepcbs: AtomicU32::new(0),
-            dead: Graveyard::default(),
-            dead_lctx: Graveyard::default(),
+            waiting: Stack::default(),
+            dead: Stack::default(),
+            dead_lctx: Stack::default(),
+            sweep: AtomicBool::new(false),
+            retry_ms: AtomicU32::new(RETRY_MS),
         })
     }
 
@@ -131,6 +142,10 @@ impl Adapter {
     pub fn ppod_free(&self, p: Ppods) {
         self.tom.gauge(Gauge::Ppods, -i64::from(p.count()));
         self.ppods.lock().free(p);
+        if !self.waiting.is_empty() {
+            // Somebody may wait for just these.
+            self.tom.retry_schedule(RETRY_MS);
+        }
     }
 
     /// A connection begins.
@@ -150,9 +165,21 @@ impl Adapter {
         self.toepcbs.load(Ordering::Acquire)
     }
 
-    /// Something waits for better times.
+    /// Something is to be done by the retry task, soon.
     pub fn retry_soon(&self) {
         self.tom.retry_schedule(RETRY_MS);
+    }
+
+    /// A connection waits for better times; its turn comes ever later as long as they do not.
+    pub fn wait(&self, toep: Arc<Toepcb>) {
+        self.waiting.push(toep);
+        self.tom.retry_schedule(self.retry_ms.load(Ordering::Relaxed));
+    }
+
+    /// A listener, an answered SYN or a tid waits for a work request.
+    pub fn sweep_soon(&self) {
+        self.sweep.store(true, Ordering::Release);
+        self.retry_soon();
     }
 
     /// Give a tid back to the adapter. If that cannot be sent now the tid stays taken until it
@@ -163,7 +190,7 @@ impl Adapter {
         }
         if let Ok(e) = Arc::new(Wait::No, || Tid::Releasing(port)) {
             drop(self.tids.put(tid, e));
-            self.retry_soon();
+            self.sweep_soon();
         } else {
             // Nothing is left to remember it with: the adapter keeps one tid it could reuse.
             self.tom.log(c"tid lost for want of memory", u64::from(tid), 0);
@@ -184,14 +211,29 @@ impl Adapter {
     pub fn retry(&self) {
         self.dead_lctx.drain(drop);
         self.bury();
+        self.waiting.drain(|t| {
+            Toepcb::retry(&t);
+        });
+        let ms = if self.waiting.is_empty() {
+            RETRY_MS
+        } else {
+            (self.retry_ms.load(Ordering::Relaxed) * 2).min(RETRY_MS_MAX)
+        };
+        self.retry_ms.store(ms, Ordering::Relaxed);
+        if self.sweep.swap(false, Ordering::AcqRel) {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
         self.tids.each(|tid, e| match &*e {
-            Tid::Toep(t) => Toepcb::retry(t),
+            Tid::Toep(_) => {}
             Tid::Synqe(s) => Synqe::retry(s, self),
             Tid::Releasing(port) => {
                 if self.send_tid_release(tid, *port) {
                     drop(self.tids.take(tid));
                 } else {
-                    self.retry_soon();
+                    self.sweep_soon();
                 }
             }
         });
@@ -201,7 +243,7 @@ impl Adapter {
     /// Tear down connections that have ended. What mbufs still refer to stays for the next time.
     fn bury(&self) {
         let mut again = false;
-        let stay = Graveyard::default();
+        let stay: Stack<Sole<Toepcb>> = Stack::default();
         self.dead.drain(|t| {
             if let Some(t) = Toepcb::teardown(t) {
                 stay.push(t);
@@ -210,36 +252,24 @@ impl Adapter {
         });
         stay.drain(|t| self.dead.push(t));
         if again {
-            self.retry_soon();
+            // The last mbuf wakes us; this is for what nobody thought of.
+            self.tom.retry_schedule(RETRY_MS_MAX);
         }
     }
 
     /// Nothing is left that the kernel or the adapter could refer to.
     pub fn quiet(&self) -> bool {
-        let mut busy = 0;
-        self.tids.each(|_, _| busy += 1);
-        self.stids.each(|_, _| busy += 1);
-        busy == 0
+        self.tids.used() == 0
+            && self.stids.used() == 0
             && self.connections() == 0
             && self.dead.is_empty()
             && self.dead_lctx.is_empty()
     }
 }
 
-/// Link of a [`Graveyard`], and of nothing else.
-#[derive(Default)]
-pub struct Link(core::sync::atomic::AtomicPtr<core::ffi::c_void>);
-
-impl Link {
-    /// For [`Linked`].
-    pub fn get(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void> {
-        &self.0
-    }
-}
-
 impl Linked for Lctx {
-    fn link(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void> {
-        self.link.get()
+    fn link(&self) -> &Link {
+        &self.link
     }
 }
 

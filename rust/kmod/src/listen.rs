@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use kpi::inp::{InpGuard, InpRef, Vnet};
 use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
-use kpi::mem::{Arc, Last, Wait};
+use kpi::mem::{Arc, Last, Link, Wait};
 use kpi::syn::{self, Expand};
 use kpi::tom::WrQueue;
 use kpi::{Error, sys};
@@ -17,7 +17,7 @@ use wire::{
     WireError,
 };
 
-use crate::adapter::{Adapter, Extra, Link, Tid};
+use crate::adapter::{Adapter, Extra, Tid};
 use crate::connect;
 use crate::toepcb::{Reserved, Toepcb};
 
@@ -41,7 +41,7 @@ pub struct Lctx {
     pub adapter: Arc<Adapter>,
     /// Network stack instance.
     pub vnet: Vnet,
-    /// For the graveyard.
+    /// For the adapter's `dead_lctx`.
     pub link: Link,
     vi: sys::th_vi,
     stid: Once<u32>,
@@ -78,7 +78,7 @@ impl Lctx {
             self.set(state::CLOSING);
         } else {
             self.set(state::CLOSE_OWED);
-            self.adapter.retry_soon();
+            self.adapter.sweep_soon();
         }
     }
 
@@ -497,7 +497,7 @@ impl Synqe {
             });
         self.owed.store(sent.is_err(), Ordering::Release);
         if sent.is_err() {
-            adapter.retry_soon();
+            adapter.sweep_soon();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The adapter's identifiers: who a tid, an atid or an stid stands for.
 
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use kpi::Error;
 use kpi::mem::{Arc, Last, Slice, Wait};
@@ -11,6 +12,7 @@ use kpi::mtx::Mutex;
 pub struct Table<T: Last> {
     shards: Slice<Mutex<Slice<Option<Arc<T>>>>>,
     n: u32,
+    used: AtomicU32,
 }
 
 const SHARDS: usize = 16;
@@ -25,12 +27,12 @@ impl<T: Last> Table<T> {
         let shards = Slice::try_new(SHARDS, Wait::Ok, |_| {
             Ok(Mutex::new(name, Slice::new(per, Wait::Ok, |_| None)?))
         })?;
-        Ok(Table { shards, n })
+        Ok(Table { shards, n, used: AtomicU32::new(0) })
     }
 
-    /// How many numbers.
-    pub fn capacity(&self) -> u32 {
-        self.n
+    /// How many numbers are given to somebody.
+    pub fn used(&self) -> u32 {
+        self.used.load(Ordering::Acquire)
     }
 
     fn with<R>(&self, id: u32, f: impl FnOnce(&mut Option<Arc<T>>) -> R) -> Option<R> {
@@ -51,13 +53,20 @@ impl<T: Last> Table<T> {
     pub fn put(&self, id: u32, v: Arc<T>) -> Option<Arc<T>> {
         let mut v = Some(v);
         let before = self.with(id, |e| core::mem::replace(e, v.take())).flatten();
+        if before.is_none() && v.is_none() {
+            self.used.fetch_add(1, Ordering::Relaxed);
+        }
         // Not moved in: no such number.
         before.or(v)
     }
 
     /// Take the number away. The reference is dropped by the caller, with no shard locked.
     pub fn take(&self, id: u32) -> Option<Arc<T>> {
-        self.with(id, Option::take).flatten()
+        let v = self.with(id, Option::take).flatten();
+        if v.is_some() {
+            self.used.fetch_sub(1, Ordering::Release);
+        }
+        v
     }
 
     /// A free number, given to `v`. `None` (and `v` back) if all are taken.
@@ -73,6 +82,7 @@ impl<T: Last> Table<T> {
                 }
             });
             if done == Some(true) {
+                self.used.fetch_add(1, Ordering::Relaxed);
                 return Ok(id);
             }
         }
@@ -82,10 +92,15 @@ impl<T: Last> Table<T> {
         }
     }
 
-    /// Call `f` with every entry, no shard locked.
+    /// Call `f` with every entry, no shard locked. Entries that come or go meanwhile may be missed.
     pub fn each(&self, mut f: impl FnMut(u32, Arc<T>)) {
+        let mut left = self.used();
         for id in 0..self.n {
+            if left == 0 {
+                return;
+            }
             if let Some(v) = self.get(id) {
+                left -= 1;
                 f(id, v);
             }
         }

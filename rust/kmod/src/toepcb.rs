@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use kpi::inp::{Inp, InpCell, InpGuard, InpRef, Vnet};
 use kpi::l2::L2;
-use kpi::mem::{Arc, Last, Linked, Room, Slice, Sole, Wait};
+use kpi::mem::{Arc, Last, Link, Linked, Room, Slice, Sole, Wait, Waits};
 use kpi::task::Task;
 use kpi::tom::WrQueue;
 use kpi::{Error, sys};
@@ -16,7 +16,7 @@ use toehold_core::shared::ConnId;
 use toehold_core::tx::TxParams;
 use wire::TcpOpt;
 
-use crate::adapter::{Adapter, Link};
+use crate::adapter::Adapter;
 use crate::kos::{KPages, Kos};
 
 /// Page-set slots of a connection.
@@ -62,6 +62,9 @@ pub struct Toepcb {
     /// Made at the first aio job.
     task: Once<Task>,
     link: Link,
+    wait_link: Link,
+    /// In the adapter's `waiting`.
+    waits: AtomicBool,
     // Dropped at teardown, in this order, by the retry task.
     l2: L2,
     inp: InpRef,
@@ -128,6 +131,8 @@ impl Toepcb {
             side,
             task: Once::new(),
             link: Link::default(),
+            wait_link: Link::default(),
+            waits: AtomicBool::new(false),
             l2,
             inp: g.reference(),
         })
@@ -180,12 +185,18 @@ impl Toepcb {
                 None => {
                     // No memory for a task: the retry task asks again.
                     this.side.work.store(true, Ordering::Release);
-                    this.adapter().retry_soon();
+                    Self::wait(this);
                 }
             }
         }
         if this.side.retry.load(Ordering::Acquire) {
-            this.adapter().retry_soon();
+            Self::wait(this);
+        }
+    }
+
+    fn wait(this: &Arc<Toepcb>) {
+        if !this.waits.swap(true, Ordering::AcqRel) {
+            this.adapter().wait(this.clone());
         }
     }
 
@@ -195,6 +206,7 @@ impl Toepcb {
 
     /// The retry task comes by. No lock held.
     pub fn retry(this: &Arc<Toepcb>) {
+        this.waits.store(false, Ordering::Release);
         let wanted = this.side.retry.swap(false, Ordering::AcqRel);
         if !wanted && !this.side.work.load(Ordering::Acquire) {
             return;
@@ -329,8 +341,14 @@ impl Toepcb {
 }
 
 impl Linked for Toepcb {
-    fn link(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void> {
-        self.link.get()
+    fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+impl Waits for Toepcb {
+    fn wait_link(&self) -> &Link {
+        &self.wait_link
     }
 }
 

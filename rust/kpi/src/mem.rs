@@ -308,23 +308,6 @@ impl<T: Last> Sole<T> {
         unsafe { p.as_ref() }.refs.store(1, Ordering::Relaxed);
         Arc(p, PhantomData)
     }
-
-    /// Give up the handle as a pointer, to be kept in an atomic list.
-    #[must_use]
-    pub fn into_raw(self) -> NonNull<core::ffi::c_void> {
-        let p = self.0.cast();
-        core::mem::forget(self);
-        p
-    }
-
-    /// Take the handle back.
-    ///
-    /// # Safety
-    /// `p` came from [`Sole::into_raw`] of the same type, once.
-    #[must_use]
-    pub unsafe fn from_raw(p: NonNull<core::ffi::c_void>) -> Sole<T> {
-        Sole(p.cast(), PhantomData)
-    }
 }
 
 impl<T: Last> Sole<T> {
@@ -352,33 +335,95 @@ impl<T: Last> Drop for Sole<T> {
     }
 }
 
-/// A stack of values that wait to be torn down; pushed in any context, taken as a whole.
-pub struct Graveyard<T: Last + Linked> {
-    head: core::sync::atomic::AtomicPtr<core::ffi::c_void>,
-    _of: PhantomData<Sole<T>>,
+/// What a [`Stack`] can hold: a handle that is one pointer, and whose value has a link.
+///
+/// # Safety
+/// `from_ptr(into_ptr(h))` is `h` again, and `link_at` reaches the link of the value behind a
+/// pointer of `into_ptr` that was not turned back.
+pub unsafe trait Stackable: Sized {
+    /// Give up the handle as a pointer.
+    fn into_ptr(self) -> NonNull<core::ffi::c_void>;
+    /// Take it back.
+    ///
+    /// # Safety
+    /// `p` came from [`Stackable::into_ptr`], once.
+    unsafe fn from_ptr(p: NonNull<core::ffi::c_void>) -> Self;
+    /// The link of the value, used by the stack alone.
+    ///
+    /// # Safety
+    /// `p` came from [`Stackable::into_ptr`] and the handle was not taken back.
+    unsafe fn link_at<'a>(p: NonNull<core::ffi::c_void>) -> &'a Link;
 }
 
-/// A value with room for the link of a [`Graveyard`].
+/// Room in a value for being in a [`Stack`].
+pub type Link = core::sync::atomic::AtomicPtr<core::ffi::c_void>;
+
+/// Values whose only handle may wait in a [`Stack`].
 pub trait Linked {
-    /// The link. Used by nobody else.
-    fn link(&self) -> &core::sync::atomic::AtomicPtr<core::ffi::c_void>;
+    /// The link for a stack of [`Sole`] handles.
+    fn link(&self) -> &Link;
 }
 
-impl<T: Last + Linked> Default for Graveyard<T> {
-    fn default() -> Self {
-        Graveyard { head: core::sync::atomic::AtomicPtr::default(), _of: PhantomData }
+/// Values of which one counted reference may wait in a [`Stack`].
+pub trait Waits {
+    /// The link for a stack of [`Arc`] references.
+    fn wait_link(&self) -> &Link;
+}
+
+// SAFETY: a Sole is one pointer; the value lives until the handle is taken back and dropped.
+unsafe impl<T: Last + Linked + 'static> Stackable for Sole<T> {
+    fn into_ptr(self) -> NonNull<core::ffi::c_void> {
+        let p = self.0.cast();
+        core::mem::forget(self);
+        p
+    }
+    unsafe fn from_ptr(p: NonNull<core::ffi::c_void>) -> Self {
+        Sole(p.cast(), PhantomData)
+    }
+    unsafe fn link_at<'a>(p: NonNull<core::ffi::c_void>) -> &'a Link {
+        // SAFETY: the handle was given up to the stack, so the value is valid.
+        unsafe { &(*p.cast::<Counted<T>>().as_ptr()).value }.link()
     }
 }
 
-impl<T: Last + Linked> Graveyard<T> {
+// SAFETY: an Arc is one pointer; the reference given up keeps the value.
+unsafe impl<T: Last + Waits + 'static> Stackable for Arc<T> {
+    fn into_ptr(self) -> NonNull<core::ffi::c_void> {
+        let p = self.0.cast();
+        core::mem::forget(self);
+        p
+    }
+    unsafe fn from_ptr(p: NonNull<core::ffi::c_void>) -> Self {
+        Arc(p.cast(), PhantomData)
+    }
+    unsafe fn link_at<'a>(p: NonNull<core::ffi::c_void>) -> &'a Link {
+        // SAFETY: the reference was given up to the stack, so the value is valid.
+        unsafe { &(*p.cast::<Counted<T>>().as_ptr()).value }.wait_link()
+    }
+}
+
+/// Handles that wait for a task: pushed in any context, taken as a whole. A value is in a stack
+/// at most once; who pushes sees to that.
+pub struct Stack<H: Stackable> {
+    head: Link,
+    _of: PhantomData<H>,
+}
+
+impl<H: Stackable> Default for Stack<H> {
+    fn default() -> Self {
+        Stack { head: Link::default(), _of: PhantomData }
+    }
+}
+
+impl<H: Stackable> Stack<H> {
     /// Push.
-    pub fn push(&self, v: Sole<T>) {
-        let p = v.into_raw();
-        // SAFETY: `p` is the handle just given up; until it is in the list nobody else has it.
-        let node = core::mem::ManuallyDrop::new(unsafe { Sole::<T>::from_raw(p) });
+    pub fn push(&self, h: H) {
+        let p = h.into_ptr();
+        // SAFETY: just given up, and in no list yet.
+        let link = unsafe { H::link_at(p) };
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            node.link().store(head, Ordering::Relaxed);
+            link.store(head, Ordering::Relaxed);
             match self.head.compare_exchange_weak(
                 head,
                 p.as_ptr(),
@@ -392,19 +437,25 @@ impl<T: Last + Linked> Graveyard<T> {
     }
 
     /// Take all, and give each to `f`.
-    pub fn drain(&self, mut f: impl FnMut(Sole<T>)) {
+    pub fn drain(&self, mut f: impl FnMut(H)) {
         // Taken whole, so no node can be pushed again behind our back (no ABA).
         let mut at = self.head.swap(core::ptr::null_mut(), Ordering::Acquire);
         while let Some(p) = NonNull::new(at) {
-            // SAFETY: every pointer in the list was put there by push(), once, and taken once.
-            let node = unsafe { Sole::<T>::from_raw(p) };
-            at = node.link().load(Ordering::Relaxed);
-            f(node);
+            // SAFETY: every pointer in the list was put there by push().
+            at = unsafe { H::link_at(p) }.load(Ordering::Relaxed);
+            // SAFETY: and is taken out once.
+            f(unsafe { H::from_ptr(p) });
         }
     }
 
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
         self.head.load(Ordering::Acquire).is_null()
+    }
+}
+
+impl<H: Stackable> Drop for Stack<H> {
+    fn drop(&mut self) {
+        self.drain(drop);
     }
 }

@@ -1,4 +1,5 @@
-//! `make kmod`: both modules for every release, then the gates.
+//! `make kmod`: both modules, for FreeBSD 14 and 15 from packaged headers or for the source
+//! tree that SYSDIR names, then the gates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,26 @@ use crate::archive::{self, Archive};
 use crate::gate::{self, Spec};
 use crate::host::Host;
 use crate::run::Runner;
-use crate::tree::{RELEASES, Release, Tree};
+use crate::sysdir::symbols::{Finder, Provider};
+use crate::sysdir::{Given, Source, generate};
+use crate::tree::{RELEASES, Tree};
 use crate::{Result, inputs, module, setup, shim};
+
+/// What a module calls itself and which others it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ties {
+    /// Name it registers itself and its version under.
+    pub name: &'static str,
+    /// Modules it must depend on.
+    pub depends: &'static [&'static str],
+    /// Modules it must not depend on or pose as.
+    pub forbidden: &'static [&'static str],
+}
 
 /// A module to build.
 #[derive(Clone, Copy, Debug)]
 pub struct Module {
-    /// Name of the module and of its file.
+    /// Name of its file.
     pub name: &'static str,
     /// Its Rust half.
     pub archive: Archive,
@@ -23,12 +37,14 @@ pub struct Module {
     pub include: &'static [&'static str],
     /// List of the names that stay global, if there are any.
     pub exports: Option<&'static str>,
-    /// List of the names it may leave undefined.
+    /// List of the names it may leave undefined, built from packaged headers.
     pub imports: &'static str,
-    /// Modules it must depend on.
-    pub depends: &'static [&'static str],
-    /// Modules it must not depend on or pose as.
-    pub forbidden: &'static [&'static str],
+    /// Built from packaged headers: for the simulated adapter alone.
+    pub packaged: Ties,
+    /// Built for a source tree: for the real adapter, or in its place.
+    pub real: Ties,
+    /// Who may define its undefined names, built for a source tree.
+    pub providers: &'static [Provider],
     /// Whether it may hold code of the `alloc` crate.
     pub alloc: bool,
 }
@@ -46,8 +62,17 @@ pub const MODULES: [Module; 2] = [
         include: &["shim"],
         exports: None,
         imports: "shim/imports-toehold.txt",
-        depends: &["toecore", "t5sim"],
-        forbidden: &["t4nex"],
+        packaged: Ties {
+            name: "toehold",
+            depends: &["toecore", "t5sim"],
+            forbidden: &["t4nex"],
+        },
+        real: Ties {
+            name: "toehold",
+            depends: &["toecore", "t4nex"],
+            forbidden: &["t5sim"],
+        },
+        providers: &[Provider::Kernel, Provider::Toecore, Provider::Cxgbe],
         alloc: false,
     },
     Module {
@@ -61,46 +86,146 @@ pub const MODULES: [Module; 2] = [
         include: &["shim/t5sim", "shim"],
         exports: Some("shim/t5sim/exports.txt"),
         imports: "shim/t5sim/imports.txt",
-        depends: &[],
-        forbidden: &["t4nex"],
+        packaged: Ties {
+            name: "t5sim",
+            depends: &[],
+            forbidden: &["t4nex"],
+        },
+        real: Ties {
+            name: "t4nex",
+            depends: &[],
+            forbidden: &["toehold"],
+        },
+        providers: &[Provider::Kernel],
         alloc: true,
     },
 ];
-
-/// Says why a build against a real FreeBSD tree or kernel is refused.
-///
-/// # Errors
-/// `sysdir` or `kernbuilddir` is given.
-pub fn refuse_tree(sysdir: Option<&Path>, kernbuilddir: Option<&Path>) -> Result<()> {
-    let supported = "leave it out to build for FreeBSD 14 and 15 with t5sim from packaged headers";
-    if let Some(dir) = sysdir {
-        let version = inputs::check_sysdir(dir)?;
-        return Err(format!(
-            "SYSDIR={} is a FreeBSD source tree (__FreeBSD_version {version}), \
-             but building against one is not supported yet; {supported}",
-            dir.display()
-        ));
-    }
-    match kernbuilddir {
-        Some(dir) => Err(format!(
-            "KERNBUILDDIR={} is given, but building for one kernel is not supported yet; {supported}",
-            dir.display()
-        )),
-        None => Ok(()),
-    }
-}
 
 /// Builds everything and runs the gates.
 ///
 /// # Errors
 /// The first input, compile, link or gate that fails.
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
-    check_inputs(tree, runner)?;
+    setup::refuse_freebsd(Host::probe(runner)?)?;
+    match Given::read()? {
+        Some(given) => source_tree(tree, runner, &given),
+        None => packaged(tree, runner),
+    }
+}
+
+/// Builds for every release of the packaged headers.
+///
+/// # Errors
+/// As [`run`].
+pub fn packaged(tree: &Tree, runner: &dyn Runner) -> Result<()> {
+    inputs::check_all(runner, tree)?;
     in_scratch(tree, |scratch| {
-        MODULES
-            .iter()
-            .try_for_each(|module| build(tree, runner, *module, scratch))
+        for module in MODULES {
+            let own = scratch.join(module.name);
+            create(&own)?;
+            let rust = archive::build(tree, runner, module.archive, &own)?;
+            let spec = spec(tree, module)?;
+            for release in RELEASES {
+                let build = Build {
+                    tree,
+                    runner,
+                    module,
+                    scratch: &own.join(release.name),
+                    out: &tree.modules(release),
+                };
+                let flags = shim::flags(tree, release, &includes(tree, module));
+                build
+                    .run(&flags, &rust, |path| gate::check_file(runner, path, &spec))
+                    .map_err(|e| format!("{}.ko for FreeBSD {}: {e}", module.name, release.name))?;
+            }
+        }
+        Ok(())
     })
+}
+
+/// Builds for a FreeBSD source tree, into `target/kmod/<release>`.
+///
+/// # Errors
+/// As [`run`].
+pub fn source_tree(tree: &Tree, runner: &dyn Runner, given: &Given) -> Result<()> {
+    inputs::check_tools(&inputs::TOOLS, std::env::var_os("PATH"))?;
+    inputs::check_rustc(runner, &inputs::kernel_rustc())?;
+    let source = Source::open(given)?;
+    in_scratch(tree, |scratch| {
+        let generated = made_headers(runner, &source, scratch)?;
+        let places = scratch.join("symbols");
+        create(&places)?;
+        let mut finder = Finder::new(runner, &source, &generated, &places)?;
+        for module in MODULES {
+            let own = scratch.join(module.name);
+            create(&own)?;
+            let rust = archive::build(tree, runner, module.archive, &own)?;
+            let flags = shim::tree_flags(tree, &source, &generated, &includes(tree, module));
+            let build = Build {
+                tree,
+                runner,
+                module,
+                scratch: &own.join("shim"),
+                out: &out_folder(tree, &source),
+            };
+            build
+                .run(&flags, &rust, |path| {
+                    check_for_tree(tree, runner, &mut finder, module, path)
+                })
+                .map_err(|e| format!("{}.ko for FreeBSD {}: {e}", module.name, source.release))?;
+        }
+        Ok(())
+    })
+}
+
+/// `make symbols SYSDIR=`: says of each module built for the tree who defines what it
+/// leaves undefined.
+///
+/// # Errors
+/// No tree is given, a module is not built, or a name is defined by nobody.
+pub fn symbols(tree: &Tree, runner: &dyn Runner) -> Result<()> {
+    let given = Given::read()?.ok_or("symbols are looked up in a source tree: give SYSDIR")?;
+    let source = Source::open(&given)?;
+    in_scratch(tree, |scratch| {
+        let generated = made_headers(runner, &source, scratch)?;
+        let places = scratch.join("symbols");
+        create(&places)?;
+        let mut finder = Finder::new(runner, &source, &generated, &places)?;
+        let mut faults = Vec::new();
+        for module in MODULES {
+            let path = out_folder(tree, &source).join(format!("{}.ko", module.name));
+            let found = gate::look_up(&path, &mut finder, module.providers)?;
+            let by = |p: &Provider| found.found.values().filter(|who| *who == p).count();
+            let counts: Vec<String> = module
+                .providers
+                .iter()
+                .map(|p| format!("{} {}", by(p), p.name()))
+                .collect();
+            println!("{}.ko: {}", module.name, counts.join(", "));
+            for (name, why) in found.missing {
+                faults.push(format!("{}.ko: {name}: {why}", module.name));
+            }
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "symbols that nobody defines:\n  {}",
+            faults.join("\n  ")
+        ))
+    })
+}
+
+/// Where modules for a source tree are put.
+pub fn out_folder(tree: &Tree, source: &Source) -> PathBuf {
+    tree.target().join("kmod").join(&source.release)
+}
+
+fn made_headers(runner: &dyn Runner, source: &Source, scratch: &Path) -> Result<PathBuf> {
+    let generated = scratch.join("headers");
+    create(&generated)?;
+    generate::headers(runner, source, &generated)?;
+    Ok(generated)
 }
 
 /// Compiles the C halves and nothing else: a quick look while working on them.
@@ -108,29 +233,40 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
 /// # Errors
 /// A file that does not compile.
 pub fn shim_only(tree: &Tree, runner: &dyn Runner) -> Result<()> {
-    check_inputs(tree, runner)?;
+    setup::refuse_freebsd(Host::probe(runner)?)?;
+    let given = Given::read()?;
     in_scratch(tree, |scratch| {
-        for module in MODULES {
-            for release in RELEASES {
-                let out = scratch.join(module.name).join(release.name);
-                compile_shim(tree, runner, module, release, &out)?;
+        let compile = |module: Module, name: &str, flags: &[std::ffi::OsString]| {
+            let out = scratch.join(module.name).join(name);
+            create(&out)?;
+            shim::compile(runner, &tree.at(module.shim), flags, &out).map(drop)
+        };
+        let Some(given) = given else {
+            inputs::check_all(runner, tree)?;
+            for module in MODULES {
+                for release in RELEASES {
+                    let flags = shim::flags(tree, release, &includes(tree, module));
+                    compile(module, release.name, &flags)?;
+                }
             }
+            return Ok(());
+        };
+        let source = Source::open(&given)?;
+        let generated = made_headers(runner, &source, scratch)?;
+        for module in MODULES {
+            let flags = shim::tree_flags(tree, &source, &generated, &includes(tree, module));
+            compile(module, "tree", &flags)?;
         }
         Ok(())
     })
 }
 
-fn check_inputs(tree: &Tree, runner: &dyn Runner) -> Result<()> {
-    setup::refuse_freebsd(Host::probe(runner)?)?;
-    let sysdir = inputs::given("SYSDIR").map(PathBuf::from);
-    let kernbuilddir = inputs::given("KERNBUILDDIR").map(PathBuf::from);
-    refuse_tree(sysdir.as_deref(), kernbuilddir.as_deref())?;
-    inputs::check_all(runner, tree)
-}
-
 /// Gives `work` a folder of this run's own and removes it afterwards: two builds at once
 /// do not write the same files.
-fn in_scratch(tree: &Tree, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+///
+/// # Errors
+/// The folder cannot be made, or `work` fails.
+pub fn in_scratch(tree: &Tree, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let scratch = tree
         .target()
         .join("kmod")
@@ -144,59 +280,68 @@ fn create(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))
 }
 
-/// Builds one module for every release, in `scratch`.
-fn build(tree: &Tree, runner: &dyn Runner, module: Module, scratch: &Path) -> Result<()> {
-    let own = scratch.join(module.name);
-    create(&own)?;
-    let rust = archive::build(tree, runner, module.archive, &own)?;
-    for release in RELEASES {
-        let out = tree.modules(release).join(format!("{}.ko", module.name));
-        create(&tree.modules(release))?;
-        build_release(
-            tree,
-            runner,
-            module,
-            release,
-            &rust,
-            &own.join(release.name),
-            &out,
-        )
-        .map_err(|e| format!("{}.ko for FreeBSD {}: {e}", module.name, release.name))?;
-        println!("{}", out.strip_prefix(&tree.root).unwrap_or(&out).display());
+fn includes(tree: &Tree, module: Module) -> Vec<PathBuf> {
+    module.include.iter().map(|dir| tree.at(dir)).collect()
+}
+
+/// One module for one release or tree.
+struct Build<'a> {
+    tree: &'a Tree,
+    runner: &'a dyn Runner,
+    module: Module,
+    scratch: &'a Path,
+    out: &'a Path,
+}
+
+impl Build<'_> {
+    /// Compiles the C half, links it to the Rust half and lets `gate` look at the result.
+    fn run(
+        &self,
+        flags: &[std::ffi::OsString],
+        rust: &Path,
+        gate: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        create(self.scratch)?;
+        create(self.out)?;
+        let shim = self.tree.at(self.module.shim);
+        let mut objects = shim::compile(self.runner, &shim, flags, self.scratch)?;
+        objects.push(rust.into());
+        let name = format!("{}.ko", self.module.name);
+        let built = self.scratch.join(&name);
+        let exports = exports(self.tree, self.module)?;
+        module::link(self.runner, &objects, &exports, self.scratch, &built)?;
+        gate(&built)?;
+        // Renamed into place, so that nobody ever loads half a module or one that failed.
+        let out = self.out.join(&name);
+        fs::rename(&built, &out).map_err(|e| format!("cannot write {}: {e}", out.display()))?;
+        let shown = out.strip_prefix(&self.tree.root).unwrap_or(&out);
+        println!("{}", shown.display());
+        Ok(())
     }
-    Ok(())
 }
 
-fn build_release(
+fn check_for_tree(
     tree: &Tree,
     runner: &dyn Runner,
+    finder: &mut Finder<'_>,
     module: Module,
-    release: Release,
-    rust: &Path,
-    scratch: &Path,
-    out: &Path,
+    path: &Path,
 ) -> Result<()> {
-    let mut objects = compile_shim(tree, runner, module, release, scratch)?;
-    objects.push(rust.into());
-    let built = scratch.join(format!("{}.ko", module.name));
-    let spec = spec(tree, module)?;
-    module::link(runner, &objects, &spec.exports, scratch, &built)?;
-    gate::check_file(runner, &built, &spec)?;
-    // Renamed into place, so that nobody ever loads half a module or one that failed.
-    fs::rename(&built, out).map_err(|e| format!("cannot write {}: {e}", out.display()))
-}
-
-fn compile_shim(
-    tree: &Tree,
-    runner: &dyn Runner,
-    module: Module,
-    release: Release,
-    out: &Path,
-) -> Result<Vec<PathBuf>> {
-    create(out)?;
-    let include: Vec<PathBuf> = module.include.iter().map(|dir| tree.at(dir)).collect();
-    let flags = shim::flags(tree, release, &include);
-    shim::compile(runner, &tree.at(module.shim), &flags, out)
+    let found = gate::look_up(path, finder, module.providers)?;
+    let mut spec = spec_of(tree, module, module.real)?;
+    spec.imports = found.found.into_keys().collect();
+    spec.imports_list = "what it may depend on".into();
+    let gates = gate::check_file(runner, path, &spec);
+    if found.missing.is_empty() {
+        return gates;
+    }
+    let reasons: Vec<String> = found
+        .missing
+        .iter()
+        .map(|(name, why)| format!("{name}: {why}"))
+        .collect();
+    let gates = gates.err().unwrap_or_default();
+    Err(format!("{gates}\nof these:\n  {}", reasons.join("\n  ")))
 }
 
 fn exports(tree: &Tree, module: Module) -> Result<Vec<String>> {
@@ -205,19 +350,23 @@ fn exports(tree: &Tree, module: Module) -> Result<Vec<String>> {
         .map_or(Ok(Vec::new()), |list| module::read_list(&tree.at(list)))
 }
 
-/// What the gates hold a module against.
+/// What the gates hold a module built from packaged headers against.
 ///
 /// # Errors
 /// A list cannot be read.
 pub fn spec(tree: &Tree, module: Module) -> Result<Spec> {
+    spec_of(tree, module, module.packaged)
+}
+
+fn spec_of(tree: &Tree, module: Module, ties: Ties) -> Result<Spec> {
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
     Ok(Spec {
-        module: module.name.into(),
+        module: ties.name.into(),
         exports: exports(tree, module)?,
         imports: module::read_list(&tree.at(module.imports))?,
         imports_list: module.imports.into(),
-        depends: own(module.depends),
-        forbidden: own(module.forbidden),
+        depends: own(ties.depends),
+        forbidden: own(ties.forbidden),
         alloc: module.alloc,
     })
 }

@@ -13,9 +13,11 @@ pub mod host;
 pub mod inputs;
 pub mod kmod;
 pub mod module;
+pub mod parallel;
 pub mod run;
 pub mod setup;
 pub mod shim;
+pub mod sysdir;
 pub mod tests;
 pub mod tree;
 

@@ -12,6 +12,7 @@ fn dispatch(command: Option<&str>) -> Result<()> {
         Some("setup") => setup::run(&tree, &Real),
         Some("kmod") => kmod::run(&tree, &Real),
         Some("shim") => kmod::shim_only(&tree, &Real),
+        Some("symbols") => kmod::symbols(&tree, &Real),
         Some("test") => tests::run(&tree, &Real),
         Some("check") => check::run(&tree, &Real),
         Some("demo") => demo::run(&tree, &Real),

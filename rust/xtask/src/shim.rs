@@ -2,16 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::Result;
+use crate::parallel;
 use crate::run::{Cmd, Runner};
+use crate::sysdir::Source;
+use crate::Result;
 use crate::tree::{HEADER_PARTS, Release, Tree, files};
 
 /// How FreeBSD compiles a loadable amd64 module, with warnings as errors.
-const FLAGS: [&str; 26] = [
-    "-nostdlibinc",
+const FLAGS: [&str; 25] = [
     "-ffreestanding",
     "-D_KERNEL",
     "-DKLD_MODULE",
@@ -39,18 +38,46 @@ const FLAGS: [&str; 26] = [
     "-c",
 ];
 
-/// Arguments of the C compiler for one release, but for the files. `include` are the
-/// module's own folders.
+/// Arguments that are the same for every release. `include` are the module's own folders.
+fn common(tree: &Tree, include: &[PathBuf]) -> Vec<OsString> {
+    let map = format!("-ffile-prefix-map={}=toehold", tree.root.display());
+    let mut flags = vec![OsString::from(map)];
+    flags.extend(FLAGS.iter().map(OsString::from));
+    for dir in include {
+        flags.push("-I".into());
+        flags.push(dir.into());
+    }
+    flags
+}
+
+/// Arguments of the C compiler for a FreeBSD source tree, but for the files; `generated`
+/// holds the headers that a kernel build makes.
+pub fn tree_flags(
+    tree: &Tree,
+    source: &Source,
+    generated: &Path,
+    include: &[PathBuf],
+) -> Vec<OsString> {
+    let mut flags = source.flags(generated);
+    let map = format!("-ffile-prefix-map={}=sys", source.sysdir.display());
+    flags.push(map.into());
+    flags.push(format!("-ffile-prefix-map={}=.", generated.display()).into());
+    flags.extend(common(tree, include));
+    flags
+}
+
+/// Arguments of the C compiler for one release's packaged headers, but for the files.
+/// `include` are the module's own folders.
 pub fn flags(tree: &Tree, release: Release, include: &[PathBuf]) -> Vec<OsString> {
     let mut flags: Vec<OsString> = vec![
         format!("--target=x86_64-unknown-freebsd{}.0", release.name).into(),
         format!("-D__FreeBSD_version={}", release.version).into(),
+        "-nostdlibinc".into(),
         // No FreeBSD source tree: the shim must not depend on the real adapter's driver.
         "-DTOEHOLD_STANDIN=1".into(),
-        OsString::from(format!("-ffile-prefix-map={}=toehold", tree.root.display())),
     ];
-    flags.extend(FLAGS.iter().map(OsString::from));
-    for dir in include.iter().chain([&tree.at("sys/standin"), &tree.opt()]) {
+    flags.extend(common(tree, include));
+    for dir in [tree.at("sys/standin"), tree.opt()] {
         flags.push("-I".into());
         flags.push(dir.into());
     }
@@ -80,37 +107,21 @@ pub fn compile(
     if sources.is_empty() {
         return Err(format!("{} holds no C file", dir.display()));
     }
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    let work = || {
-        while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let cmd = Cmd::new("clang-19")
-                .args(flags)
-                .arg("-o")
-                .arg(object(source, out))
-                .arg(source);
-            let said = match runner.output(&cmd) {
-                Ok(done) if done.ok => continue,
-                Ok(done) => done.stderr,
-                Err(message) => message,
-            };
-            failures
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .push(said);
+    let failures: Vec<String> = parallel::each(&sources, |source| {
+        let cmd = Cmd::new("clang-19")
+            .args(flags)
+            .arg("-o")
+            .arg(object(source, out))
+            .arg(source);
+        match runner.output(&cmd) {
+            Ok(done) if done.ok => None,
+            Ok(done) => Some(done.stderr),
+            Err(message) => Some(message),
         }
-    };
-    let workers = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(sources.len());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(work);
-        }
-    });
-    let failures = failures
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    })
+    .into_iter()
+    .flatten()
+    .collect();
     if failures.is_empty() {
         return Ok(sources.iter().map(|source| object(source, out)).collect());
     }

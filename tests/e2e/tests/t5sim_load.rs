@@ -28,7 +28,10 @@ fn down(k: Kernel) {
 
 fn number(k: &Kernel, name: &str) -> u64 {
     let v = k.sysctl_get(name);
-    v.as_ref().ok().and_then(Value::as_u64).unwrap_or_else(|| panic!("sysctl {name}: {v:?}"))
+    v.as_ref()
+        .ok()
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("sysctl {name}: {v:?}"))
 }
 
 fn text(k: &Kernel, name: &str) -> String {
@@ -50,7 +53,10 @@ fn hundred_loads_leave_nothing_behind() {
         }
         k.kldunload("t5sim").unwrap();
         assert!(k.ifnets().is_empty(), "load {i}: an interface stayed");
-        assert!(k.sysctl_tree("dev.t5nex").is_empty(), "load {i}: a sysctl stayed");
+        assert!(
+            k.sysctl_tree("dev.t5nex").is_empty(),
+            "load {i}: a sysctl stayed"
+        );
     }
     assert_eq!(k.leaks(), before);
     k.shutdown();
@@ -103,12 +109,18 @@ fn the_toe_node_is_freebsds() {
     ];
     for name in read_only {
         assert!(have.contains_key(name), "{name} is missing");
-        assert!(k.sysctl_set(&format!("{TOE}.{name}"), "1").is_err(), "{name} was written");
+        assert!(
+            k.sysctl_set(&format!("{TOE}.{name}"), "1").is_err(),
+            "{name} was written"
+        );
     }
     assert_eq!(have.len(), 13 + 15 + 16, "{have:?}");
     for port in 0..2 {
         assert_eq!(number(&k, &format!("dev.cxl.{port}.nofldtxq")), 2);
-        assert_eq!(number(&k, &format!("dev.cxl.{port}.first_ofld_rxq")), 2 * port);
+        assert_eq!(
+            number(&k, &format!("dev.cxl.{port}.first_ofld_rxq")),
+            2 * port
+        );
     }
     down(k);
 }
@@ -126,22 +138,36 @@ fn knobs_keep_to_their_range() {
     assert_eq!(set("line_rate", "1"), Err(Errno::EINVAL.0));
     assert_eq!(set("seg_min", "9000000000"), Err(Errno::EINVAL.0));
     assert_eq!(number(&k, &format!("{SIM}.line_rate")), 10_000_000_000);
-    assert_eq!(number(&k, &format!("{SIM}.seed")), 77, "another knob changed the seed");
+    assert_eq!(
+        number(&k, &format!("{SIM}.seed")),
+        77,
+        "another knob changed the seed"
+    );
     assert_eq!(set("reset_conn", "5"), Err(Errno::ENOENT.0));
     assert_eq!(set("reset_conn", "-5"), Err(Errno::EINVAL.0));
     assert_eq!(text(&k, &format!("{SIM}.check")), "ok");
     assert_eq!(text(&k, &format!("{SIM}.conns")), "");
-    assert!(k.sysctl_set(&format!("{SIM}.stats.segments"), "1").is_err(), "a counter was written");
+    assert!(
+        k.sysctl_set(&format!("{SIM}.stats.segments"), "1").is_err(),
+        "a counter was written"
+    );
     down(k);
 }
 
 #[test]
 fn toe_without_a_driver_is_refused_as_on_freebsd() {
     let k = boot(4);
-    assert_eq!(k.ifconfig("cxl0", "10.0.0.1/24", CLIENT, true), Err(Errno::EAGAIN));
+    assert_eq!(
+        k.ifconfig("cxl0", "10.0.0.1/24", CLIENT, true),
+        Err(Errno::EAGAIN)
+    );
     assert_eq!(k.ifconfig_toe("cxl1", true), Err(Errno::EAGAIN));
     assert!(k.ifnets().iter().all(|i| !i.toe));
-    assert!(k.console().iter().any(|l| l.contains("kldload toehold")), "{:?}", k.console());
+    assert!(
+        k.console().iter().any(|l| l.contains("kldload toehold")),
+        "{:?}",
+        k.console()
+    );
     // Switching off what is off is no error.
     assert_eq!(k.ifconfig_toe("cxl0", false), Ok(()));
     down(k);
@@ -231,13 +257,16 @@ fn transmit(k: &Kernel, port: usize, frame: &'static [u8]) -> c_int {
 fn frames_cross_from_port_to_port() {
     let k = ukern::boot(Config::seed(7));
     load_watched(&k);
-    let frames_in = |k: &Kernel, n: &str| {
-        k.ifnets().iter().find(|i| i.name == n).map(|i| i.frames_in)
-    };
+    let frames_in =
+        |k: &Kernel, n: &str| k.ifnets().iter().find(|i| i.name == n).map(|i| i.frames_in);
     let stat = |k: &Kernel, n: &str| number(k, &format!("{SIM}.stats.{n}"));
     assert_eq!(transmit(&k, 0, &[0; 60]), 50, "ENETDOWN: both are down");
     k.ifconfig_up("cxl0", true).unwrap();
-    assert_eq!(transmit(&k, 0, &[0; 60]), 50, "ENETDOWN: the far end is down");
+    assert_eq!(
+        transmit(&k, 0, &[0; 60]),
+        50,
+        "ENETDOWN: the far end is down"
+    );
     assert_eq!(stat(&k, "port_frame_drops"), 2);
     k.ifconfig_up("cxl1", true).unwrap();
     for _ in 0..3 {
@@ -245,8 +274,14 @@ fn frames_cross_from_port_to_port() {
     }
     assert_eq!(transmit(&k, 1, &[2; 1514]), 0);
     k.run_until_idle();
-    assert_eq!((frames_in(&k, "cxl0"), frames_in(&k, "cxl1")), (Some(1), Some(3)));
-    assert_eq!((stat(&k, "port_frames"), stat(&k, "port_frame_drops")), (4, 2));
+    assert_eq!(
+        (frames_in(&k, "cxl0"), frames_in(&k, "cxl1")),
+        (Some(1), Some(3))
+    );
+    assert_eq!(
+        (stat(&k, "port_frames"), stat(&k, "port_frame_drops")),
+        (4, 2)
+    );
     // One that is still on its way when the module goes is not lost in memory.
     assert_eq!(transmit(&k, 0, &[3; 60]), 0);
     k.ifconfig_up("cxl1", false).unwrap();
@@ -264,7 +299,13 @@ fn the_card_accounts_for_a_transfer() {
     assert_eq!(stat("tx_bytes"), n as u64);
     assert_eq!(stat("ddp_bytes") + stat("cpl_bytes"), n as u64);
     assert!(stat("pods_written") > 0);
-    for none in ["wr_refused", "host_errors", "dma_faults", "cpls_bad_queue", "ddp_errors"] {
+    for none in [
+        "wr_refused",
+        "host_errors",
+        "dma_faults",
+        "cpls_bad_queue",
+        "ddp_errors",
+    ] {
         assert_eq!(stat(none), 0, "{none}");
     }
     assert_eq!(stat("tids_allocated"), stat("tids_freed"));
@@ -292,15 +333,27 @@ fn connections_can_be_seen_and_reset() {
     bed.k.run_for(ukern::sched::SBT_1S);
     let conns = text(&bed.k, &format!("{SIM}.conns"));
     let lines: Vec<_> = conns.lines().collect();
-    let [a, b] = lines.as_slice() else { panic!("{conns}") };
-    assert!(a.contains("Established") && b.contains("Established"), "{conns}");
+    let [a, b] = lines.as_slice() else {
+        panic!("{conns}")
+    };
+    assert!(
+        a.contains("Established") && b.contains("Established"),
+        "{conns}"
+    );
     // A card that carries connections is not replaced by one with another seed.
     let busy = bed.k.sysctl_set(&format!("{SIM}.seed"), "99");
     assert_eq!(busy, Err(Errno::EBUSY.0));
-    let tid: i64 = a.split(' ').nth(1).and_then(|t| t.parse().ok()).expect("tid N ...");
+    let tid: i64 = a
+        .split(' ')
+        .nth(1)
+        .and_then(|t| t.parse().ok())
+        .expect("tid N ...");
     bed.sim("reset_conn", tid);
     let ends = [client.join(), server.join()];
-    assert!(ends.iter().all(|e| *e == Err(Errno::ECONNRESET)), "{ends:?}");
+    assert!(
+        ends.iter().all(|e| *e == Err(Errno::ECONNRESET)),
+        "{ends:?}"
+    );
     bed.settle();
     assert_eq!(text(&bed.k, &format!("{SIM}.conns")), "");
     bed.down();

@@ -72,7 +72,11 @@ fn clock() {
                 return Some(Err(key.0));
             }
             unlink(s, addr);
-            s.running = Some(Running { addr, cancelled: false, started: false });
+            s.running = Some(Running {
+                addr,
+                cancelled: false,
+                started: false,
+            });
             Some(Ok(addr))
         });
         match due {
@@ -109,7 +113,8 @@ fn run(addr: usize) {
         unsafe { func(arg) };
         td.td_no_sleeping -= 1;
     }
-    if !lock.is_null() && !(go && iflags & RETURNUNLOCKED != 0) {
+    let returned_unlocked = go && iflags & RETURNUNLOCKED != 0;
+    if !lock.is_null() && !returned_unlocked {
         locks::unlock_any(lock, shared);
     }
     STATE.with(|s| s.running = None);
@@ -126,11 +131,26 @@ pub fn init(mut c: Kp<sys::callout>) {
 }
 
 /// Arms the callout; true when that cancelled an earlier arming.
-pub fn reset(mut c: Kp<sys::callout>, delay: Sbt, func: sys::callout_func_t, arg: *mut c_void) -> bool {
-    reset_at(&mut c, sched::now_sbt().saturating_add(delay.max(1)), func, arg)
+pub fn reset(
+    mut c: Kp<sys::callout>,
+    delay: Sbt,
+    func: sys::callout_func_t,
+    arg: *mut c_void,
+) -> bool {
+    reset_at(
+        &mut c,
+        sched::now_sbt().saturating_add(delay.max(1)),
+        func,
+        arg,
+    )
 }
 
-fn reset_at(c: &mut Kp<sys::callout>, at: Sbt, func: sys::callout_func_t, arg: *mut c_void) -> bool {
+fn reset_at(
+    c: &mut Kp<sys::callout>,
+    at: Sbt,
+    func: sys::callout_func_t,
+    arg: *mut c_void,
+) -> bool {
     let addr = c.addr();
     let cancelled = STATE.with(|s| {
         let mut hit = unlink(s, addr);
@@ -213,7 +233,9 @@ pub(crate) fn check_freed(addr: usize, len: usize, what: &dyn Fn() -> String) {
 pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
     let all: Vec<usize> = STATE.with(|s| s.by_addr.keys().copied().collect());
     for a in all {
-        let f = Kp::new(a as *mut sys::callout).c_func.map_or(0, |f| f as usize);
+        let f = Kp::new(a as *mut sys::callout)
+            .c_func
+            .map_or(0, |f| f as usize);
         if (addr..addr + len).contains(&f) || (addr..addr + len).contains(&a) {
             kpanic!("{what} with a pending callout of its own ({a:#x})");
         }
@@ -250,7 +272,11 @@ extern "C" fn c_reset(
     flags: i32,
 ) -> i32 {
     let now = sched::now_sbt();
-    let mut at = if flags as u32 & sys::C_ABSOLUTE != 0 { sbt } else { now.saturating_add(sbt) };
+    let mut at = if flags as u32 & sys::C_ABSOLUTE != 0 {
+        sbt
+    } else {
+        now.saturating_add(sbt)
+    };
     if flags as u32 & sys::C_HARDCLOCK != 0 {
         // Aligned to the next tick, never early.
         let tick = sched::SBT_1S / sched::HZ;
@@ -268,7 +294,12 @@ extern "C" fn c_stop(c: Kp<sys::callout>, flags: i32) -> i32 {
 
 extern "C" fn c_schedule(c: Kp<sys::callout>, to_ticks: i32) -> i32 {
     let (func, arg) = (c.c_func, c.c_arg);
-    i32::from(reset(c, time::ticks_to_sbt(to_ticks.max(1)).unwrap_or(1), func, arg))
+    i32::from(reset(
+        c,
+        time::ticks_to_sbt(to_ticks.max(1)).unwrap_or(1),
+        func,
+        arg,
+    ))
 }
 
 extern "C" fn c_schedule_on(c: Kp<sys::callout>, to_ticks: i32, _cpu: i32) -> i32 {

@@ -40,11 +40,17 @@ extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 }
 
 extern "C" fn memcchr(p: *const u8, c: i32, n: usize) -> *const u8 {
-    bytes(p, n).iter().position(|&b| i32::from(b) != c).map_or(std::ptr::null(), |i| (p as usize + i) as *const u8)
+    bytes(p, n)
+        .iter()
+        .position(|&b| i32::from(b) != c)
+        .map_or(std::ptr::null(), |i| (p as usize + i) as *const u8)
 }
 
 extern "C" fn memchr(p: *const u8, c: i32, n: usize) -> *const u8 {
-    bytes(p, n).iter().position(|&b| b == c as u8).map_or(std::ptr::null(), |i| (p as usize + i) as *const u8)
+    bytes(p, n)
+        .iter()
+        .position(|&b| b == c as u8)
+        .map_or(std::ptr::null(), |i| (p as usize + i) as *const u8)
 }
 
 extern "C" fn bcopy(from: *const u8, to: *mut u8, n: usize) {
@@ -68,7 +74,9 @@ extern "C" fn strlen(s: *const c_char) -> usize {
 }
 
 extern "C" fn strnlen(s: *const c_char, n: usize) -> usize {
-    (0..n).take_while(|&i| peek::<u8>(s as usize + i) != 0).count()
+    (0..n)
+        .take_while(|&i| peek::<u8>(s as usize + i) != 0)
+        .count()
 }
 
 fn compare(a: impl Iterator<Item = u8>, b: impl Iterator<Item = u8>) -> i32 {
@@ -86,12 +94,18 @@ extern "C" fn strcmp(a: *const c_char, b: *const c_char) -> i32 {
 }
 
 extern "C" fn strncmp(a: *const c_char, b: *const c_char, n: usize) -> i32 {
-    let (a, b) = (bytes(a.cast(), strnlen(a, n)), bytes(b.cast(), strnlen(b, n)));
+    let (a, b) = (
+        bytes(a.cast(), strnlen(a, n)),
+        bytes(b.cast(), strnlen(b, n)),
+    );
     compare(a.iter().copied(), b.iter().copied())
 }
 
 extern "C" fn strcasecmp(a: *const c_char, b: *const c_char) -> i32 {
-    compare(text(a).iter().map(u8::to_ascii_lowercase), text(b).iter().map(u8::to_ascii_lowercase))
+    compare(
+        text(a).iter().map(u8::to_ascii_lowercase),
+        text(b).iter().map(u8::to_ascii_lowercase),
+    )
 }
 
 extern "C" fn strlcpy(to: *mut u8, from: *const c_char, size: usize) -> usize {
@@ -127,7 +141,11 @@ extern "C" fn strncpy(to: *mut u8, from: *const c_char, n: usize) -> *mut u8 {
 
 extern "C" fn strchr(s: *const c_char, c: i32) -> *const c_char {
     let t = text(s);
-    let i = if c as u8 == 0 { Some(t.len()) } else { t.iter().position(|&b| b == c as u8) };
+    let i = if c as u8 == 0 {
+        Some(t.len())
+    } else {
+        t.iter().position(|&b| b == c as u8)
+    };
     i.map_or(std::ptr::null(), |i| (s as usize + i) as *const c_char)
 }
 
@@ -153,7 +171,12 @@ extern "C" fn strtoul(s: *const c_char, end: *mut *const c_char, base: i32) -> u
     u64::from_str_radix(&digits[..n], radix).unwrap_or(if n == 0 { 0 } else { u64::MAX })
 }
 
-extern "C" fn qsort(base: *mut u8, n: usize, size: usize, cmp: extern "C" fn(*const u8, *const u8) -> i32) {
+extern "C" fn qsort(
+    base: *mut u8,
+    n: usize,
+    size: usize,
+    cmp: extern "C" fn(*const u8, *const u8) -> i32,
+) {
     if n < 2 || size == 0 {
         return;
     }
@@ -191,31 +214,31 @@ extern "C" fn priv_check(_td: *const c_void, _priv: i32) -> i32 {
     0
 }
 
-extern "C" fn devctl_notify(_sys: *const c_char, _sub: *const c_char, _type: *const c_char, _data: *const c_char) {}
+extern "C" fn devctl_notify(
+    _sys: *const c_char,
+    _sub: *const c_char,
+    _type: *const c_char,
+    _data: *const c_char,
+) {
+}
 
 extern "C" fn stack_chk_fail() {
     kpanic!("stack overflow detected; the canary was overwritten");
 }
 
-/// `sdt_probe`: a probe that is enabled fires; none is, unless a test patched it in.
-extern "C" fn sdt_probe(_id: u32, _a: usize, _b: usize, _c: usize, _d: usize, _e: usize) {}
-
 static STACK_CHK_GUARD: KData = KData::of::<[u64; 8]>("__stack_chk_guard")
     .with_init(|p| poke(p as usize, 0x00aa_5512_3456_78ff_u64));
 static SDT_ENABLED: KData = KData::of::<bool>("sdt_probes_enabled");
 static LOCKSTAT_ENABLED: KData = KData::of::<bool>("lockstat_enabled");
-static MP_NCPUS: KData =
-    KData::of::<i32>("mp_ncpus").with_init(|p| poke(p as usize, 1_i32));
+static MP_NCPUS: KData = KData::of::<i32>("mp_ncpus").with_init(|p| poke(p as usize, 1_i32));
 static MP_MAXID: KData = KData::of::<u32>("mp_maxid");
-static SMP_STARTED: KData =
-    KData::of::<i32>("smp_started").with_init(|p| poke(p as usize, 1_i32));
+static SMP_STARTED: KData = KData::of::<i32>("smp_started").with_init(|p| poke(p as usize, 1_i32));
 static COLD: KData = KData::of::<i32>("cold");
 static SCHEDULER_STOPPED: KData = KData::of::<bool>("scheduler_stopped");
 static BOOTVERBOSE: KData = KData::of::<i32>("bootverbose");
 static CC_CPU_FEATURE: KData = KData::of::<u32>("cpu_feature");
 static DMPHYS: KData = KData::of::<[u64; 32]>("kva_layout");
-static DMAPLIMIT: KData =
-    KData::of::<u64>("dmaplimit").with_init(|p| poke(p as usize, u64::MAX));
+static DMAPLIMIT: KData = KData::of::<u64>("dmaplimit").with_init(|p| poke(p as usize, u64::MAX));
 static DPCPU_OFF: KData = KData::of::<[usize; 64]>("dpcpu_off");
 
 crate::exports_data! {
@@ -254,6 +277,4 @@ crate::exports! {
     "priv_check" => priv_check,
     "devctl_notify" => devctl_notify,
     "__stack_chk_fail" => stack_chk_fail,
-    "sdt_probe" => sdt_probe,
-    "sdt_probe6" => sdt_probe,
 }

@@ -12,7 +12,10 @@ struct Console {
 static CONSOLE: Global<Console> = Global::new("console");
 
 pub(crate) fn boot(echo: bool) {
-    CONSOLE.init(Console { echo, ..Console::default() });
+    CONSOLE.init(Console {
+        echo,
+        ..Console::default()
+    });
 }
 
 pub(crate) fn shutdown() {

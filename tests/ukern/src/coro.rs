@@ -40,6 +40,10 @@ impl Stack {
         self.base + GUARD + STACK
     }
 
+    pub(crate) fn bottom(&self) -> usize {
+        self.base + GUARD
+    }
+
     /// Is this the guard page, hit by running off the stack?
     pub(crate) fn guards(&self, addr: usize) -> bool {
         (self.base..self.base + GUARD).contains(&addr)
@@ -48,7 +52,16 @@ impl Stack {
     /// Prepares the stack so that the first switch to the returned stack pointer calls `entry(arg)`.
     pub(crate) fn prepare(&self, entry: extern "C" fn(usize) -> !, arg: usize) -> usize {
         // From low to high: what `switch` pops (r15 r14 r13 r12 rbx rbp, return address).
-        let frame: [usize; 8] = [0, 0, arg, entry as *const () as usize, 0, 0, start as *const () as usize, 0];
+        let frame: [usize; 8] = [
+            0,
+            0,
+            arg,
+            entry as *const () as usize,
+            0,
+            0,
+            start as *const () as usize,
+            0,
+        ];
         let sp = self.top() - 16 - size_of_val(&frame);
         crate::kp::poke(sp, frame);
         sp
@@ -65,7 +78,15 @@ impl Drop for Stack {
 /// First code on a new stack: r12 is the function, r13 its argument. The zero pushed ends backtraces.
 #[unsafe(naked)]
 extern "C" fn start() {
-    std::arch::naked_asm!("xor ebp, ebp", "and rsp, -16", "push 0", "push 0", "mov rdi, r13", "call r12", "ud2")
+    std::arch::naked_asm!(
+        "xor ebp, ebp",
+        "and rsp, -16",
+        "push 0",
+        "push 0",
+        "mov rdi, r13",
+        "call r12",
+        "ud2"
+    )
 }
 
 /// Saves this stack at `*save` and goes on with the stack pointer `to`.
@@ -75,10 +96,20 @@ extern "C" fn start() {
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn switch(save: *mut usize, to: usize) {
     std::arch::naked_asm!(
-        "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15",
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
         "mov [rdi], rsp",
         "mov rsp, rsi",
-        "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
         "ret",
     )
 }

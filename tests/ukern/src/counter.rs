@@ -3,12 +3,18 @@
 use crate::global::Global;
 use crate::kp::{Kp, peek, poke};
 use crate::uma::{self, Hooks};
-use crate::{kpanic, kernel};
+use crate::{kernel, kpanic};
 
 static ZONE: Global<usize> = Global::new("counters");
 
 pub(crate) fn boot() {
-    ZONE.init(uma::create_builtin("64 pcpu", 8, Hooks::default(), 7, "counter"));
+    ZONE.init(uma::create_builtin(
+        "64 pcpu",
+        8,
+        Hooks::default(),
+        7,
+        "counter",
+    ));
 }
 
 pub(crate) fn shutdown() {

@@ -62,7 +62,11 @@ pub fn detach(dev: usize) {
 }
 
 fn with<R>(dev: usize, f: impl FnOnce(&mut Device) -> R) -> R {
-    let r = DEVICES.with(|d| d.get_mut(dev.wrapping_sub(FIRST)).and_then(Option::as_mut).map(|d| f(d)));
+    let r = DEVICES.with(|d| {
+        d.get_mut(dev.wrapping_sub(FIRST))
+            .and_then(Option::as_mut)
+            .map(|d| f(d))
+    });
     match r {
         Some(r) => r,
         None => kpanic!("{dev:#x} is no device"),

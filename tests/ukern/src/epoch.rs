@@ -50,7 +50,12 @@ fn chan() -> usize {
 
 pub(crate) fn boot() {
     // Handles are opaque; addresses nobody maps catch whoever looks inside.
-    STATE.init(State { epochs: BTreeMap::new(), running: false, next_no: 1, next_handle: 0x0e0c_0000 });
+    STATE.init(State {
+        epochs: BTreeMap::new(),
+        running: false,
+        next_no: 1,
+        next_handle: 0x0e0c_0000,
+    });
     *NET_EPOCH.get::<usize>() = alloc("Net preemptible", true);
     *GLOBAL_EPOCH.get::<usize>() = alloc("Global", false);
     *GLOBAL_EPOCH_PREEMPT.get::<usize>() = alloc("Global preemptible", true);
@@ -64,7 +69,15 @@ pub(crate) fn shutdown() {
 fn alloc(name: &'static str, preempt: bool) -> usize {
     STATE.with(|s| {
         s.next_handle += 64;
-        s.epochs.insert(s.next_handle, Epoch { name, preempt, active: Vec::new(), calls: Vec::new() });
+        s.epochs.insert(
+            s.next_handle,
+            Epoch {
+                name,
+                preempt,
+                active: Vec::new(),
+                calls: Vec::new(),
+            },
+        );
         s.next_handle
     })
 }
@@ -96,7 +109,11 @@ pub fn enter(epoch: usize, tracker: usize) {
 /// Leaves the section entered with this tracker.
 pub fn exit(epoch: usize, tracker: usize) {
     let mut me = sched::current();
-    let Some(i) = me.epochs.iter().rposition(|s| s.epoch == epoch && s.tracker == tracker) else {
+    let Some(i) = me
+        .epochs
+        .iter()
+        .rposition(|s| s.epoch == epoch && s.tracker == tracker)
+    else {
         kpanic!("epoch_exit with no matching epoch_enter in this thread (tracker {tracker:#x})");
     };
     let s = me.epochs.remove(i);
@@ -198,14 +215,20 @@ fn callback_thread() {
 extern "C" fn epoch_drain_callbacks(epoch: usize) {
     sched::check_may_sleep("epoch_drain_callbacks");
     let upto = with_epoch(epoch, |_, next| *next);
-    while with_epoch(epoch, |e, _| e.calls.iter().any(|c| c.0 <= upto)) || STATE.with(|s| s.running) {
+    while with_epoch(epoch, |e, _| e.calls.iter().any(|c| c.0 <= upto)) || STATE.with(|s| s.running)
+    {
         sched::sleep_on(chan() + 1, SleepOpts::new("epochdr"));
     }
 }
 
 /// Panics when a callback into code that is about to go has not run yet.
 pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
-    let hit = STATE.with(|s| s.epochs.values().flat_map(|e| &e.calls).any(|c| (addr..addr + len).contains(&c.1)));
+    let hit = STATE.with(|s| {
+        s.epochs
+            .values()
+            .flat_map(|e| &e.calls)
+            .any(|c| (addr..addr + len).contains(&c.1))
+    });
     if hit {
         kpanic!("{what} with an epoch callback of its own pending");
     }

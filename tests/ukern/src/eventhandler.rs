@@ -41,7 +41,9 @@ pub(crate) fn shutdown() {
 
 fn find(name: &str) -> Option<Kp<List>> {
     LISTS.with(|l| {
-        l.iter_mut().find(|n| n.name.to_bytes() == name.as_bytes()).map(|n| Kp::new(&raw mut *n.list))
+        l.iter_mut()
+            .find(|n| n.name.to_bytes() == name.as_bytes())
+            .map(|n| Kp::new(&raw mut *n.list))
     })
 }
 
@@ -50,7 +52,7 @@ fn find_or_create(name: &str) -> Kp<List> {
         return l;
     }
     // SAFETY: `struct eventhandler_list` is plain C data.
-    let mut list: Box<List> = unsafe { Box::new_zeroed().assume_init() };
+    let mut list: Box<List> = unsafe { crate::kp::zeroed_box() };
     list.el_entries.tqh_last = &raw mut list.el_entries.tqh_first;
     let name = CString::new(name).unwrap_or_default();
     list.el_name = name.as_ptr().cast_mut();
@@ -78,7 +80,13 @@ fn entries(l: Kp<List>) -> Vec<Kp<Entry>> {
 }
 
 /// Registers a handler by the address of its function; returns the tag.
-pub fn register(list: *mut List, name: &str, func: usize, arg: *mut c_void, prio: i32) -> Kp<Entry> {
+pub fn register(
+    list: *mut List,
+    name: &str,
+    func: usize,
+    arg: *mut c_void,
+    prio: i32,
+) -> Kp<Entry> {
     let l = Kp::opt(list).unwrap_or_else(|| find_or_create(name));
     let mut full: Kp<Full> = kmem::alloc_zeroed(&M_EVENTHANDLER);
     full.func = func;
@@ -86,7 +94,9 @@ pub fn register(list: *mut List, name: &str, func: usize, arg: *mut c_void, prio
     full.ee.ee_arg = arg;
     let mut e: Kp<Entry> = Kp::new(full.ptr().cast());
     locks::mtx_lock(lock(l));
-    let before = entries(l).into_iter().find(|x| x.ee_priority != -1 && x.ee_priority > prio);
+    let before = entries(l)
+        .into_iter()
+        .find(|x| x.ee_priority != -1 && x.ee_priority > prio);
     let mut l2 = l;
     match before {
         Some(mut b) => {
@@ -117,12 +127,19 @@ fn remove(mut l: Kp<List>, e: Kp<Entry>) {
 /// The list comes locked, as EVENTHANDLER_DEREGISTER gets it from `eventhandler_find_list`, and goes unlocked.
 fn deregister(l: Kp<List>, tag: *mut Entry, wait: bool) {
     if !locks::mtx_owned(lock(l)) {
-        kpanic!("eventhandler_deregister of \"{}\" without the list's lock", cstr(l.el_name));
+        kpanic!(
+            "eventhandler_deregister of \"{}\" without the list's lock",
+            cstr(l.el_name)
+        );
     }
     let all = entries(l);
     let mine: Vec<_> = match Kp::opt(tag) {
         Some(t) if all.contains(&t) => vec![t],
-        Some(t) => kpanic!("eventhandler_deregister of {:p}, which is not on \"{}\"", t.ptr(), cstr(l.el_name)),
+        Some(t) => kpanic!(
+            "eventhandler_deregister of {:p}, which is not on \"{}\"",
+            t.ptr(),
+            cstr(l.el_name)
+        ),
         None => all,
     };
     for mut e in mine {
@@ -134,12 +151,16 @@ fn deregister(l: Kp<List>, tag: *mut Entry, wait: bool) {
         }
     }
     if wait {
-        while l.el_runcount > 0 {
+        while running(l) {
             let m = lock(l);
             locks::msleep(l.addr(), m.ptr().cast(), 0, "evhrm", None);
         }
     }
     locks::mtx_unlock(lock(l));
+}
+
+fn running(l: Kp<List>) -> bool {
+    l.el_runcount > 0
 }
 
 /// Removes a handler by event and tag, from Rust.
@@ -172,7 +193,10 @@ pub fn invoke(name: &str, mut call: impl FnMut(usize, *mut c_void)) {
 }
 
 fn prune(l: Kp<List>) {
-    let dead: Vec<_> = entries(l).into_iter().filter(|e| e.ee_priority == -1).collect();
+    let dead: Vec<_> = entries(l)
+        .into_iter()
+        .filter(|e| e.ee_priority == -1)
+        .collect();
     if dead.is_empty() {
         return;
     }
@@ -184,18 +208,28 @@ fn prune(l: Kp<List>) {
 
 /// Panics when a handler in code that is about to go is still registered.
 pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
-    let lists: Vec<Kp<List>> = LISTS.with(|l| l.iter_mut().map(|n| Kp::new(&raw mut *n.list)).collect());
+    let lists: Vec<Kp<List>> =
+        LISTS.with(|l| l.iter_mut().map(|n| Kp::new(&raw mut *n.list)).collect());
     for l in lists {
         for e in entries(l) {
             let f = Kp::new(e.ptr().cast::<Full>()).func;
             if (addr..addr + len).contains(&f) {
-                kpanic!("{what} with a handler of event \"{}\" still registered", cstr(l.el_name));
+                kpanic!(
+                    "{what} with a handler of event \"{}\" still registered",
+                    cstr(l.el_name)
+                );
             }
         }
     }
 }
 
-extern "C" fn c_register(list: *mut List, name: *const c_char, func: usize, arg: *mut c_void, prio: i32) -> Kp<Entry> {
+extern "C" fn c_register(
+    list: *mut List,
+    name: *const c_char,
+    func: usize,
+    arg: *mut c_void,
+    prio: i32,
+) -> Kp<Entry> {
     if prio < 0 {
         kpanic!("eventhandler_register with priority {prio}");
     }

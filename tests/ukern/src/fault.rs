@@ -34,7 +34,10 @@ struct State {
 static STATE: Global<State> = Global::new("failure injection");
 
 pub(crate) fn boot(seed: u64) {
-    STATE.init(State { points: BTreeMap::new(), rng: Rng::new(seed ^ 0xfa11) });
+    STATE.init(State {
+        points: BTreeMap::new(),
+        rng: Rng::new(seed ^ 0xfa11),
+    });
 }
 
 pub(crate) fn shutdown() {
@@ -63,7 +66,13 @@ pub fn hit(point: &'static str) -> bool {
 /// Sets a plan and starts counting calls from zero.
 pub fn set(point: &'static str, plan: Plan) {
     STATE.with(|s| {
-        s.points.insert(point, Point { plan, ..Point::default() });
+        s.points.insert(
+            point,
+            Point {
+                plan,
+                ..Point::default()
+            },
+        );
     });
 }
 

@@ -30,7 +30,11 @@ impl<T> Global<T> {
     /// An empty cell; `name` shows in messages.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Global { value: UnsafeCell::new(None), busy: Cell::new(0), name }
+        Global {
+            value: UnsafeCell::new(None),
+            busy: Cell::new(0),
+            name,
+        }
     }
 
     /// Puts a value in, dropping an old one.
@@ -62,7 +66,11 @@ impl<T> Global<T> {
     /// When the kernel is not booted, or on re-entry: a mistake inside ukern.
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         let now = GENERATION.load(Ordering::Relaxed);
-        assert!(self.busy.replace(now) != now, "ukern: {} is in use", self.name);
+        assert!(
+            self.busy.replace(now) != now,
+            "ukern: {} is in use",
+            self.name
+        );
         // SAFETY: `busy` keeps this the only reference; one host thread.
         let slot = unsafe { &mut *self.value.get() };
         let Some(value) = slot.as_mut() else {

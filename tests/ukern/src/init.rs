@@ -20,9 +20,9 @@ crate::exports_data! { PROC0, PRISON0, THREAD0 }
 /// Makes them; runs before the scheduler starts.
 pub(crate) fn boot() {
     // SAFETY: `struct proc` is plain C data.
-    let mut proc0: Box<sys::proc_> = unsafe { Box::new_zeroed().assume_init() };
+    let mut proc0: Box<sys::proc_> = unsafe { crate::kp::zeroed_box() };
     // SAFETY: `struct ucred` is plain C data.
-    let mut cred0: Box<sys::ucred> = unsafe { Box::new_zeroed().assume_init() };
+    let mut cred0: Box<sys::ucred> = unsafe { crate::kp::zeroed_box() };
     let prison0 = PRISON0.get::<sys::prison>().ptr();
     cred0.cr_ref = 1 << 20;
     cred0.cr_prison = prison0;
@@ -30,13 +30,21 @@ pub(crate) fn boot() {
     for (to, from) in proc0.p_comm.iter_mut().zip(b"kernel") {
         *to = *from as std::ffi::c_char;
     }
-    INIT.init(Init { proc0, cred0, prison0 });
+    INIT.init(Init {
+        proc0,
+        cred0,
+        prison0,
+    });
 }
 
 /// Fills in what needs a running kernel.
 pub(crate) fn boot_late() {
     INIT.with(|i| crate::Kp::new(i.prison0).pr_vnet = crate::vnet::vnet0());
-    crate::locks::mtx_init(crate::Kp::new(proc0()).field_mtx(), c"process lock".as_ptr(), 0);
+    crate::locks::mtx_init(
+        crate::Kp::new(proc0()).field_mtx(),
+        c"process lock".as_ptr(),
+        0,
+    );
 }
 
 pub(crate) fn shutdown() {

@@ -17,7 +17,9 @@ use crate::names::{intern, intern_c};
 use crate::{fault, kpanic, locks, phys, sched, sys};
 
 /// Usable bytes of the small classes, red zone included.
-const CLASSES: [usize; 14] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072];
+const CLASSES: [usize; 14] = [
+    32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072,
+];
 /// Bytes carved up for a class at a time.
 const SLAB: usize = 16 * PAGE;
 /// Least red zone.
@@ -25,10 +27,23 @@ const RED: usize = 16;
 const RED_BYTE: u8 = 0xfe;
 /// What fresh memory reads when M_ZERO was not given.
 const FRESH: u8 = 0xa5;
-/// What freed memory reads, FreeBSD's 0xdeadc0de.
-const DEAD: [u8; 4] = [0xde, 0xc0, 0xad, 0xde];
+/// What freed memory reads: FreeBSD's 0xdeadc0de, a page of it.
+static DEAD: [u8; PAGE] = {
+    let one = 0xdead_c0de_u32.to_le_bytes();
+    let mut all = [0; PAGE];
+    let mut i = 0;
+    while i < PAGE {
+        all[i] = one[i % 4];
+        i += 1;
+    }
+    all
+};
 /// Freed chunks a class keeps before it uses one again.
 const QUARANTINE: usize = 128;
+/// Bytes of freed page runs kept back.
+const RUN_QUARANTINE: usize = 8 << 20;
+/// Bytes of a freed page run that are poisoned and checked.
+const RUN_CHECKED: usize = 64 * PAGE;
 
 const M_NOWAIT: i32 = sys::M_NOWAIT as i32;
 const M_WAITOK: i32 = sys::M_WAITOK as i32;
@@ -58,6 +73,9 @@ struct Kmem {
     live: FxMap<usize, Alloc>,
     dead: FxMap<usize, Alloc>,
     free: [VecDeque<usize>; CLASSES.len()],
+    /// Freed page runs not yet given back, oldest first, and their bytes.
+    runs: VecDeque<(usize, usize)>,
+    run_bytes: usize,
     types: BTreeMap<usize, Stats>,
     /// Types of [`zalloc`], with their descriptions.
     named: BTreeMap<&'static str, (Box<sys::malloc_type>, std::ffi::CString)>,
@@ -72,7 +90,7 @@ macro_rules! malloc_type {
         $(#[$doc])*
         pub static $var: KData = KData::of::<sys::malloc_type>($sym).with_init(|p| {
             let mut t: Kp<sys::malloc_type> = Kp::new(p.cast());
-            t.ks_version = sys::M_VERSION as u64;
+            t.ks_version = u64::from(sys::M_VERSION);
             t.ks_shortdesc = $desc.as_ptr();
         });
     };
@@ -93,12 +111,24 @@ malloc_type!(
 malloc_type!(
     /// TOE devices.
     M_TOE, "M_TOE", c"toe");
-malloc_type!(M_PCB, "M_PCB", c"pcb");
-malloc_type!(M_IFADDR, "M_IFADDR", c"ifaddr");
-malloc_type!(M_IFNET, "M_IFNET", c"ifnet");
-malloc_type!(M_TASKQUEUE, "M_TASKQUEUE", c"taskqueue");
-malloc_type!(M_MBUF, "M_MBUF", c"mbuf");
-malloc_type!(M_IOV, "M_IOV", c"iov");
+malloc_type!(
+    /// Protocol control blocks.
+    M_PCB, "M_PCB", c"pcb");
+malloc_type!(
+    /// Interface addresses.
+    M_IFADDR, "M_IFADDR", c"ifaddr");
+malloc_type!(
+    /// Interfaces.
+    M_IFNET, "M_IFNET", c"ifnet");
+malloc_type!(
+    /// Taskqueues.
+    M_TASKQUEUE, "M_TASKQUEUE", c"taskqueue");
+malloc_type!(
+    /// Mbuf tags and the like.
+    M_MBUF, "M_MBUF", c"mbuf");
+malloc_type!(
+    /// Large vectors of I/O.
+    M_IOV, "M_IOV", c"iov");
 
 crate::exports_data! { M_TEMP, M_DEVBUF, M_UKERN, M_SONAME, M_TOE, M_PCB, M_IFADDR, M_IFNET, M_TASKQUEUE, M_MBUF, M_IOV }
 
@@ -111,13 +141,19 @@ pub(crate) fn shutdown() {
 }
 
 fn dead_fill(addr: usize, len: usize) {
-    for c in bytes_mut(addr as *mut u8, len).chunks_mut(4) {
+    for c in bytes_mut(addr as *mut u8, len).chunks_mut(PAGE) {
         c.copy_from_slice(&DEAD[..c.len()]);
     }
 }
 
 fn dead_intact(addr: usize, len: usize) -> Option<usize> {
-    bytes(addr as *const u8, len).chunks(4).position(|c| c != &DEAD[..c.len()]).map(|i| i * 4)
+    let all = bytes(addr as *const u8, len);
+    let block = all.chunks(PAGE).position(|c| c != &DEAD[..c.len()])? * PAGE;
+    all[block..]
+        .iter()
+        .zip(&DEAD)
+        .position(|(a, b)| a != b)
+        .map(|i| block + i)
 }
 
 fn type_name(type_: usize) -> &'static str {
@@ -125,7 +161,7 @@ fn type_name(type_: usize) -> &'static str {
         kpanic!("malloc with a null type");
     }
     let t: Kp<sys::malloc_type> = Kp::new(type_ as *mut _);
-    if t.ks_version != sys::M_VERSION as u64 {
+    if t.ks_version != u64::from(sys::M_VERSION) {
         kpanic!("malloc with type {type_:#x}, which is no malloc type");
     }
     intern_c(t.ks_shortdesc)
@@ -158,7 +194,10 @@ fn take_chunk(class: usize) -> Option<usize> {
 }
 
 fn check_dead(addr: usize, was: &Alloc) {
-    let len = was.class.map_or(0, |c| CLASSES[c]);
+    let len = match was.class {
+        Ok(c) => CLASSES[c],
+        Err(room) => room.min(RUN_CHECKED),
+    };
     if let Some(off) = dead_intact(addr, len) {
         kpanic!(
             "memory modified after free: {addr:#x}({}) of type {} at offset {off} (allocation no. {})",
@@ -190,7 +229,9 @@ pub fn malloc(size: usize, type_: usize, flags: i32) -> *mut u8 {
 fn alloc(size: usize, align: usize, type_: usize, flags: i32, inject: bool) -> *mut u8 {
     let name = type_name(type_);
     if (flags & (M_NOWAIT | M_WAITOK)).count_ones() != 1 {
-        kpanic!("malloc of type {name} with flags {flags:#x}: exactly one of M_NOWAIT and M_WAITOK is needed");
+        kpanic!(
+            "malloc of type {name} with flags {flags:#x}: exactly one of M_NOWAIT and M_WAITOK is needed"
+        );
     }
     if flags & M_WAITOK != 0 {
         if sched::on_thread() {
@@ -216,7 +257,11 @@ fn alloc(size: usize, align: usize, type_: usize, flags: i32, inject: bool) -> *
             // A page-sized allocation gets a guard page, so that its red zone is never empty.
             let room = (size + RED).next_multiple_of(PAGE);
             let align = align.div_ceil(PAGE).max(1);
-            (phys::alloc_run_aligned(room / PAGE, align).unwrap_or(0), Err(room), room)
+            (
+                phys::alloc_run_aligned(room / PAGE, align).unwrap_or(0),
+                Err(room),
+                room,
+            )
         }
     };
     if addr == 0 {
@@ -227,7 +272,16 @@ fn alloc(size: usize, align: usize, type_: usize, flags: i32, inject: bool) -> *
     }
     KMEM.with(|k| {
         k.seq += 1;
-        k.live.insert(addr, Alloc { size, class, type_, name, seq: k.seq });
+        k.live.insert(
+            addr,
+            Alloc {
+                size,
+                class,
+                type_,
+                name,
+                seq: k.seq,
+            },
+        );
         let s = k.types.entry(type_).or_default();
         s.name = name;
         s.live += 1;
@@ -250,23 +304,38 @@ pub fn free(addr: *mut u8, type_: usize) {
         return;
     }
     let a = addr as usize;
-    let Some(al) = KMEM.with(|k| k.live.get(&a).copied()) else { bad_free(a) };
+    let Some(al) = KMEM.with(|k| k.live.get(&a).copied()) else {
+        bad_free(a)
+    };
     let name = type_name(type_);
     if al.type_ != type_ {
-        kpanic!("free({a:#x}) with type {name}, but it was allocated with type {}", al.name);
+        kpanic!(
+            "free({a:#x}) with type {name}, but it was allocated with type {}",
+            al.name
+        );
     }
     release(a, al);
 }
 
 fn bad_free(a: usize) -> ! {
     if let Some(d) = KMEM.with(|k| k.dead.get(&a).copied()) {
-        kpanic!("double free of {a:#x}({}), type {} (allocation no. {})", d.size, d.name, d.seq);
+        kpanic!(
+            "double free of {a:#x}({}), type {} (allocation no. {})",
+            d.size,
+            d.name,
+            d.seq
+        );
     }
     let inside = KMEM.with(|k| {
-        k.live.iter().find(|&(&s, al)| s < a && a < s + al.size).map(|(&s, al)| (s, al.name, al.size))
+        k.live
+            .iter()
+            .find(|&(&s, al)| s < a && a < s + al.size)
+            .map(|(&s, al)| (s, al.name, al.size))
     });
     match inside {
-        Some((s, name, size)) => kpanic!("free({a:#x}), which is inside {s:#x}({size}) of type {name}"),
+        Some((s, name, size)) => {
+            kpanic!("free({a:#x}), which is inside {s:#x}({size}) of type {name}")
+        }
         None => kpanic!("free({a:#x}), which malloc did not return"),
     }
 }
@@ -314,18 +383,48 @@ fn release(a: usize, al: Alloc) {
                 k.free[c].push_back(a);
             });
         }
-        Err(_) => {
-            KMEM.with(|k| k.dead.insert(a, al));
-            phys::free_run(a);
+        Err(room) => {
+            dead_fill(a, room.min(RUN_CHECKED));
+            KMEM.with(|k| {
+                k.dead.insert(a, al);
+                k.runs.push_back((a, room));
+                k.run_bytes += room;
+            });
+            drain_runs();
         }
     }
     sched::yield_point();
 }
 
+/// Gives the oldest freed page runs back once enough are held.
+fn drain_runs() {
+    loop {
+        let next = KMEM.with(|k| {
+            if k.run_bytes <= RUN_QUARANTINE {
+                return None;
+            }
+            let (a, room) = k.runs.pop_front()?;
+            k.run_bytes -= room;
+            Some((a, k.dead.remove(&a)))
+        });
+        let Some((a, was)) = next else { return };
+        if let Some(was) = was {
+            check_dead(a, &was);
+        }
+        phys::free_run(a);
+    }
+}
+
 /// Zeroed memory for a `T`, never NULL. Free it with [`free_obj`].
 #[must_use]
 pub fn alloc_zeroed<T>(type_: &KData) -> Kp<T> {
-    let p = alloc(size_of::<T>(), align_of::<T>(), type_.addr(), M_NOWAIT | M_ZERO, false);
+    let p = alloc(
+        size_of::<T>(),
+        align_of::<T>(),
+        type_.addr(),
+        M_NOWAIT | M_ZERO,
+        false,
+    );
     if p.is_null() {
         kpanic!("out of kernel memory for a {}", std::any::type_name::<T>());
     }
@@ -347,8 +446,8 @@ pub fn zalloc(size: usize, what: &'static str) -> *mut u8 {
     let t = KMEM.with(|k| {
         let t = k.named.entry(what).or_insert_with(|| {
             // SAFETY: `struct malloc_type` is plain C data.
-            let mut t: Box<sys::malloc_type> = unsafe { Box::new_zeroed().assume_init() };
-            t.ks_version = sys::M_VERSION as u64;
+            let mut t: Box<sys::malloc_type> = unsafe { crate::kp::zeroed_box() };
+            t.ks_version = u64::from(sys::M_VERSION);
             let c = std::ffi::CString::new(what).unwrap_or_default();
             t.ks_shortdesc = c.as_ptr();
             (t, c)
@@ -382,14 +481,20 @@ pub fn is_live(addr: usize) -> bool {
 /// What is allocated now, by type: (name, allocations, bytes).
 #[must_use]
 pub fn usage() -> Vec<(&'static str, u64, u64)> {
-    KMEM.with(|k| k.types.values().filter(|s| s.live > 0).map(|s| (s.name, s.live, s.bytes)).collect())
+    KMEM.with(|k| {
+        k.types
+            .values()
+            .filter(|s| s.live > 0)
+            .map(|s| (s.name, s.live, s.bytes))
+            .collect()
+    })
 }
 
 /// Checks every red zone and every freed chunk now.
 pub fn check_all() {
     let (live, dead) = KMEM.with(|k| {
         let live: Vec<_> = k.live.iter().map(|(&a, &l)| (a, l)).collect();
-        let dead: Vec<_> = k.dead.iter().filter(|(_, d)| d.class.is_ok()).map(|(&a, &d)| (a, d)).collect();
+        let dead: Vec<_> = k.dead.iter().map(|(&a, &d)| (a, d)).collect();
         (live, dead)
     });
     for (a, l) in live {
@@ -410,9 +515,18 @@ pub fn leaks() -> Vec<String> {
             .map(|(&t, s)| {
                 let mut first: Vec<_> = k.live.iter().filter(|(_, a)| a.type_ == t).collect();
                 first.sort_by_key(|(_, a)| a.seq);
-                let list: Vec<_> =
-                    first.iter().take(4).map(|(p, a)| format!("no. {} of {} bytes at {p:#x}", a.seq, a.size)).collect();
-                format!("malloc type \"{}\": {} allocations, {} bytes ({})", s.name, s.live, s.bytes, list.join(", "))
+                let list: Vec<_> = first
+                    .iter()
+                    .take(4)
+                    .map(|(p, a)| format!("no. {} of {} bytes at {p:#x}", a.seq, a.size))
+                    .collect();
+                format!(
+                    "malloc type \"{}\": {} allocations, {} bytes ({})",
+                    s.name,
+                    s.live,
+                    s.bytes,
+                    list.join(", ")
+                )
             })
             .collect()
     })
@@ -426,7 +540,12 @@ extern "C" fn c_malloc_aligned(size: usize, align: usize, type_: usize, flags: i
     alloc(size, align, type_, flags, true)
 }
 
-extern "C" fn c_malloc_domainset(size: usize, type_: usize, _ds: *const c_void, flags: i32) -> *mut u8 {
+extern "C" fn c_malloc_domainset(
+    size: usize,
+    type_: usize,
+    _ds: *const c_void,
+    flags: i32,
+) -> *mut u8 {
     malloc(size, type_, flags)
 }
 
@@ -486,7 +605,7 @@ extern "C" fn c_strdup(s: *const std::ffi::c_char, type_: usize) -> *mut u8 {
 }
 
 extern "C" fn malloc_init(type_: Kp<sys::malloc_type>) {
-    if type_.ks_version != sys::M_VERSION as u64 {
+    if type_.ks_version != u64::from(sys::M_VERSION) {
         kpanic!("malloc_init: wrong ks_version");
     }
 }

@@ -78,7 +78,11 @@ impl<T> Kp<T> {
     fn check(self) {
         if self.0.is_null() || !self.0.is_aligned() {
             let at = std::panic::Location::caller();
-            crate::kpanic!("bad pointer {:p} to {} ({at})", self.0, std::any::type_name::<T>());
+            crate::kpanic!(
+                "bad pointer {:p} to {} ({at})",
+                self.0,
+                std::any::type_name::<T>()
+            );
         }
     }
 }
@@ -104,8 +108,25 @@ impl<T> DerefMut for Kp<T> {
     }
 }
 
+/// A zeroed `T` on the host's heap, for C structures of the kernel's own.
+///
+/// # Safety
+/// All zeroes must be a valid `T`, as it is for plain C data.
+#[must_use]
+pub(crate) unsafe fn zeroed_box<T>() -> Box<T> {
+    let mut b = Box::<T>::new_uninit();
+    // SAFETY: the box has room for one `T`.
+    unsafe { b.as_mut_ptr().write_bytes(0, 1) };
+    // SAFETY: zeroes are valid by the caller's promise.
+    unsafe { b.assume_init() }
+}
+
 /// The bytes `[p, p + len)` of kernel memory.
 #[must_use]
+#[expect(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "kernel pointers are trusted, see `Kp`"
+)]
 pub fn bytes<'a>(p: *const u8, len: usize) -> &'a [u8] {
     if len == 0 {
         return &[];
@@ -119,6 +140,10 @@ pub fn bytes<'a>(p: *const u8, len: usize) -> &'a [u8] {
 
 /// The bytes `[p, p + len)` of kernel memory, writable.
 #[must_use]
+#[expect(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "kernel pointers are trusted, see `Kp`"
+)]
 pub fn bytes_mut<'a>(p: *mut u8, len: usize) -> &'a mut [u8] {
     if len == 0 {
         return &mut [];
@@ -132,6 +157,10 @@ pub fn bytes_mut<'a>(p: *mut u8, len: usize) -> &'a mut [u8] {
 
 /// A C string of the kernel as text; NULL reads "(null)".
 #[must_use]
+#[expect(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "kernel pointers are trusted, see `Kp`"
+)]
 pub fn cstr(p: *const std::ffi::c_char) -> String {
     if p.is_null() {
         return "(null)".to_string();

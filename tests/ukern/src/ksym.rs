@@ -152,7 +152,9 @@ extern "C" fn stub_slow_path() {
 
 fn rel32(from_next: usize, to: usize) -> [u8; 4] {
     let d = to as i64 - from_next as i64;
-    i32::try_from(d).expect("low memory spans less than 2 GB").to_le_bytes()
+    i32::try_from(d)
+        .expect("low memory spans less than 2 GB")
+        .to_le_bytes()
 }
 
 fn write_stub(at: usize, target: usize) {
@@ -184,7 +186,11 @@ pub(crate) fn boot(exports: &[&[Export]], data: &[&[&KData]]) {
                 if let Some(init) = d.init {
                     init((base + off) as *mut u8);
                 }
-                assert!(addr.insert(d.name, base + off).is_none(), "ukern: {} exported twice", d.name);
+                assert!(
+                    addr.insert(d.name, base + off).is_none(),
+                    "ukern: {} exported twice",
+                    d.name
+                );
             }
             // A gap behind each variable keeps a stray index off the next one.
             off += d.size + 16;
@@ -211,7 +217,11 @@ pub(crate) fn boot(exports: &[&[Export]], data: &[&[&KData]]) {
     for (i, e) in funcs().enumerate() {
         let at = text + i * STUB;
         write_stub(at, e.func as usize);
-        assert!(addr.insert(e.name, at).is_none(), "ukern: {} exported twice", e.name);
+        assert!(
+            addr.insert(e.name, at).is_none(),
+            "ukern: {} exported twice",
+            e.name
+        );
     }
     lowmem::protect(text, text_len, lowmem::Perm::Rx);
     SYMTAB.init(Symtab { addr });
@@ -227,6 +237,9 @@ pub fn lookup(name: &str) -> Option<usize> {
 #[must_use]
 pub fn describe(addr: usize) -> Option<String> {
     SYMTAB.with(|s| {
-        s.addr.iter().find(|&(_, &a)| a <= addr && addr < a + STUB).map(|(n, _)| (*n).to_string())
+        s.addr
+            .iter()
+            .find(|&(_, &a)| a <= addr && addr < a + STUB)
+            .map(|(n, _)| (*n).to_string())
     })
 }

@@ -11,7 +11,11 @@ type Main = extern "C" fn(*mut c_void);
 
 fn start(func: Main, arg: *mut c_void, name: &str, proc_: *mut sys::proc_) -> *mut sys::thread {
     let arg = arg as usize;
-    let how = Spawn { proc_, entry: func as *const () as usize, ..Spawn::kernel(name) };
+    let how = Spawn {
+        proc_,
+        entry: func as *const () as usize,
+        ..Spawn::kernel(name)
+    };
     let tid = sched::spawn(how, move || {
         func(arg as *mut c_void);
         // Returning from the main function is the same as kthread_exit.
@@ -28,9 +32,9 @@ extern "C" fn vkthread_add(
 ) -> i32 {
     let mut ap = ap;
     // Fixed arguments five to seven: flags, pages, and the format.
-    ap.next();
-    ap.next();
-    let fmt = ap.next() as *const c_char;
+    ap.word();
+    ap.word();
+    let fmt = ap.word() as *const c_char;
     let name = printf::to_string(fmt, &mut ap);
     let td = start(func, arg, &name, proc_);
     if let Some(mut p) = Kp::opt(newtd) {
@@ -49,9 +53,9 @@ extern "C" fn kproc_named(
     ap: Kp<VaList>,
 ) -> i32 {
     let mut ap = ap;
-    ap.next();
-    ap.next();
-    let fmt = ap.next() as *const c_char;
+    ap.word();
+    ap.word();
+    let fmt = ap.word() as *const c_char;
     let name = printf::to_string(fmt, &mut ap);
     start(func, arg, &name, std::ptr::null_mut());
     if let Some(mut p) = Kp::opt(newpp) {

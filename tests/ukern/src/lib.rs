@@ -55,6 +55,7 @@ pub mod phys;
 pub mod printf;
 pub mod rng;
 pub mod sched;
+pub mod sdt;
 mod sglist;
 pub mod sysctl;
 pub mod taskqueue;

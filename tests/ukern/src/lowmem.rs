@@ -37,7 +37,10 @@ fn reserve() -> usize {
                     hint as *mut libc::c_void,
                     SIZE,
                     libc::PROT_NONE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
+                    libc::MAP_PRIVATE
+                        | libc::MAP_ANONYMOUS
+                        | libc::MAP_NORESERVE
+                        | libc::MAP_FIXED_NOREPLACE,
                     -1,
                     0,
                 )
@@ -92,7 +95,10 @@ pub(crate) fn boot() {
         )
     };
     assert_eq!(p as usize, base, "remapping low memory");
-    LOW.init(Low { next: base, end: base + SIZE });
+    LOW.init(Low {
+        next: base,
+        end: base + SIZE,
+    });
 }
 
 /// Zeroed, writable whole pages with an unmapped page behind them; `None` when the region is used up.

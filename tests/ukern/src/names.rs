@@ -8,7 +8,9 @@ static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
 /// The one `'static` copy of this text.
 #[must_use]
 pub fn intern(text: &str) -> &'static str {
-    let mut guard = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut guard = NAMES
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let set = guard.get_or_insert_with(HashSet::new);
     if let Some(s) = set.get(text) {
         return s;

@@ -24,7 +24,10 @@ macro_rules! kpanic {
 }
 
 pub(crate) fn boot(seed: u64) {
-    STATE.init(State { seed, ..State::default() });
+    STATE.init(State {
+        seed,
+        ..State::default()
+    });
 }
 
 pub(crate) fn shutdown() {
@@ -52,6 +55,24 @@ pub(crate) fn report() -> Option<String> {
     STATE.with(|s| s.report.clone())
 }
 
+/// Return addresses of module code on the running thread's stack, innermost first: a backtrace good
+/// enough to name the functions, though a stale address may be among them.
+fn module_frames() -> Vec<String> {
+    let here = 0_usize;
+    let at = crate::trap::fault_sp().unwrap_or(&raw const here as usize);
+    let Some((low, high)) = sched::current().stack_range() else { return Vec::new() };
+    if !(low..high).contains(&at) {
+        return Vec::new();
+    }
+    (at.next_multiple_of(8)..high)
+        .step_by(8)
+        .map(crate::kp::peek::<usize>)
+        .filter(|&w| crate::loader::in_text(w))
+        .filter_map(crate::loader::describe)
+        .take(24)
+        .collect()
+}
+
 fn compose(msg: fmt::Arguments<'_>) -> String {
     let seed = STATE.with(|s| s.seed);
     let mut out = format!("ukern panic: {msg}\n");
@@ -64,6 +85,11 @@ fn compose(msg: fmt::Arguments<'_>) -> String {
     );
     for h in &sched::current().held {
         out += &format!("  holds {h}\n");
+    }
+    if sched::on_thread() {
+        for f in module_frames() {
+            out += &format!("  from {f}\n");
+        }
     }
     out += "threads:\n";
     out += &sched::ps();

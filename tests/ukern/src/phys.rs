@@ -37,11 +37,15 @@ struct Phys {
 
 static PHYS: Global<Phys> = Global::new("physical memory");
 
-fn map(len: usize) -> usize {
-    // SAFETY: a fresh anonymous mapping.
+/// Where the arena lies when the host allows: the same in every run, so that a seed fixes the order
+/// of addresses too.
+const HOME: usize = 0x2a00_0000_0000;
+
+fn map(hint: usize, len: usize) -> usize {
+    // SAFETY: a fresh anonymous mapping; the hint is no demand.
     let p = unsafe {
         libc::mmap(
-            std::ptr::null_mut(),
+            hint as *mut libc::c_void,
             len,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
@@ -55,7 +59,7 @@ fn map(len: usize) -> usize {
 
 fn reserve() -> (usize, usize) {
     static BASE: OnceLock<(usize, usize)> = OnceLock::new();
-    *BASE.get_or_init(|| (map(SIZE), map(PAGES * size_of::<sys::vm_page>())))
+    *BASE.get_or_init(|| (map(HOME, SIZE), map(HOME + 2 * SIZE, PAGES * size_of::<sys::vm_page>())))
 }
 
 fn forget(addr: usize, len: usize) {
@@ -142,7 +146,10 @@ pub fn alloc_run_aligned(n: usize, align: usize) -> Option<usize> {
             let at = (first_page + start).next_multiple_of(align) - first_page;
             (at + n <= start + len).then_some(at)
         };
-        let (start, len, at) = p.free.iter().find_map(|(&s, &l)| fit(s, l).map(|at| (s, l, at)))?;
+        let (start, len, at) = p
+            .free
+            .iter()
+            .find_map(|(&s, &l)| fit(s, l).map(|at| (s, l, at)))?;
         p.free.remove(&start);
         if at > start {
             p.free.insert(start, at - start);
@@ -196,7 +203,8 @@ pub fn alloc_frame(zero: bool) -> Option<usize> {
         let at_fresh_end = p.fresh >= PAGES;
         // Half of the time go on behind the last frame, so that runs appear; else jump.
         let i = if r & 1 == 0
-            && let Some(k) = (p.frames.len().saturating_sub(64)..p.frames.len()).find(|&k| p.frames[k] as usize == next)
+            && let Some(k) = (p.frames.len().saturating_sub(64)..p.frames.len())
+                .find(|&k| p.frames[k] as usize == next)
         {
             p.frames.swap_remove(k) as usize
         } else if !p.frames.is_empty() && (r & 2 == 0 || at_fresh_end) {
@@ -251,7 +259,10 @@ pub fn frames_in_use() -> usize {
 /// Is this frame in use by user memory?
 #[must_use]
 pub fn frame_in_use(pa: usize) -> bool {
-    PHYS.with(|p| p.user_used.contains(&((pa.wrapping_sub(p.base) / PAGE) as u32)))
+    PHYS.with(|p| {
+        p.user_used
+            .contains(&((pa.wrapping_sub(p.base) / PAGE) as u32))
+    })
 }
 
 /// The simulated adapter's view of memory: is every byte of the range allocated, to the kernel or
@@ -262,9 +273,16 @@ pub fn is_allocated(addr: usize, len: usize) -> bool {
         return false;
     }
     PHYS.with(|p| {
-        let (first, last) = ((addr - p.base) / PAGE, (addr + len.max(1) - 1 - p.base) / PAGE);
+        let (first, last) = (
+            (addr - p.base) / PAGE,
+            (addr + len.max(1) - 1 - p.base) / PAGE,
+        );
         (first..=last).all(|i| {
-            p.user_used.contains(&(i as u32)) || p.used.range(..=i).next_back().is_some_and(|(&s, &l)| i < s + l)
+            p.user_used.contains(&(i as u32))
+                || p.used
+                    .range(..=i)
+                    .next_back()
+                    .is_some_and(|(&s, &l)| i < s + l)
         })
     })
 }

@@ -17,7 +17,7 @@ pub struct VaList {
 
 impl VaList {
     /// The next argument that travels in an integer register.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         if self.gp_offset < 48 {
             let v = peek(self.reg_save + self.gp_offset as usize);
             self.gp_offset += 8;
@@ -95,7 +95,9 @@ fn signed(v: u64, size: u32) -> i64 {
 
 /// `%b`: a number and the names of its bits.
 fn bits(out: &mut Vec<u8>, v: u64, names: &[u8]) {
-    let Some((&radix, mut rest)) = names.split_first() else { return };
+    let Some((&radix, mut rest)) = names.split_first() else {
+        return;
+    };
     out.extend(digits(v, u32::from(radix), false, None).bytes());
     if v == 0 {
         return;
@@ -103,7 +105,11 @@ fn bits(out: &mut Vec<u8>, v: u64, names: &[u8]) {
     let mut first = true;
     while let Some((&bit, tail)) = rest.split_first() {
         let n = tail.iter().position(|&c| c <= b' ').unwrap_or(tail.len());
-        if v & 1_u64.checked_shl(u32::from(bit).saturating_sub(1)).unwrap_or(0) != 0 {
+        if v & 1_u64
+            .checked_shl(u32::from(bit).saturating_sub(1))
+            .unwrap_or(0)
+            != 0
+        {
             out.push(if first { b'<' } else { b',' });
             first = false;
             out.extend(&tail[..n]);
@@ -125,7 +131,10 @@ pub fn format(fmt: &[u8], ap: &mut VaList) -> Vec<u8> {
             out.push(c);
             continue;
         }
-        let mut s = Spec { size: 4, ..Spec::default() };
+        let mut s = Spec {
+            size: 4,
+            ..Spec::default()
+        };
         let mut dot = false;
         loop {
             let Some(c) = it.next() else {
@@ -154,7 +163,7 @@ pub fn format(fmt: &[u8], ap: &mut VaList) -> Vec<u8> {
                     }
                 }
                 b'*' => {
-                    let n = ap.next() as i32;
+                    let n = ap.word() as i32;
                     if dot {
                         s.prec = usize::try_from(n).ok();
                     } else {
@@ -165,7 +174,7 @@ pub fn format(fmt: &[u8], ap: &mut VaList) -> Vec<u8> {
                 b'h' => s.size = if s.size == 2 { 1 } else { 2 },
                 b'l' | b'q' | b'j' | b'z' | b't' => s.size = 8,
                 b'd' | b'i' => {
-                    let v = signed(ap.next(), s.size);
+                    let v = signed(ap.word(), s.size);
                     let sign = if v < 0 {
                         "-"
                     } else if s.plus {
@@ -175,11 +184,16 @@ pub fn format(fmt: &[u8], ap: &mut VaList) -> Vec<u8> {
                     } else {
                         ""
                     };
-                    pad(&mut out, &s, sign, &digits(v.unsigned_abs(), 10, false, s.prec));
+                    pad(
+                        &mut out,
+                        &s,
+                        sign,
+                        &digits(v.unsigned_abs(), 10, false, s.prec),
+                    );
                     break;
                 }
                 b'u' | b'o' | b'x' | b'X' | b'y' => {
-                    let v = unsigned(ap.next(), s.size);
+                    let v = unsigned(ap.word(), s.size);
                     let radix = match c {
                         b'u' => 10,
                         b'o' => 8,
@@ -194,20 +208,22 @@ pub fn format(fmt: &[u8], ap: &mut VaList) -> Vec<u8> {
                     break;
                 }
                 b'p' => {
-                    let v = ap.next();
+                    let v = ap.word();
                     pad(&mut out, &s, "0x", &digits(v, 16, false, None));
                     break;
                 }
                 b'c' => {
-                    out.push(ap.next() as u8);
+                    out.push(ap.word() as u8);
                     break;
                 }
                 b's' => {
-                    let p = ap.next() as *const c_char;
+                    let p = ap.word() as *const c_char;
                     // A precision bounds what may be read.
                     let text = match s.prec {
                         Some(n) if !p.is_null() => {
-                            let len = (0..n).take_while(|&i| peek::<u8>(p as usize + i) != 0).count();
+                            let len = (0..n)
+                                .take_while(|&i| peek::<u8>(p as usize + i) != 0)
+                                .count();
                             String::from_utf8_lossy(bytes(p.cast(), len)).into_owned()
                         }
                         _ => cstr(p),
@@ -217,14 +233,14 @@ pub fn format(fmt: &[u8], ap: &mut VaList) -> Vec<u8> {
                     break;
                 }
                 b'b' => {
-                    let v = unsigned(ap.next(), s.size);
-                    let names = cstr_bytes(ap.next() as *const c_char);
+                    let v = unsigned(ap.word(), s.size);
+                    let names = cstr_bytes(ap.word() as *const c_char);
                     bits(&mut out, v, names);
                     break;
                 }
                 b'D' => {
-                    let p = ap.next() as *const u8;
-                    let sep = cstr(ap.next() as *const c_char);
+                    let p = ap.word() as *const u8;
+                    let sep = cstr(ap.word() as *const c_char);
                     let n = if s.width == 0 { 16 } else { s.width };
                     let hex: Vec<_> = bytes(p, n).iter().map(|b| format!("{b:02x}")).collect();
                     out.extend(hex.join(&sep).bytes());
@@ -323,13 +339,21 @@ extern "C" fn vpanic(fmt: *const c_char, mut ap: Kp<VaList>) -> ! {
 }
 
 extern "C" fn vdevice_printf(dev: usize, fmt: *const c_char, mut ap: Kp<VaList>) -> i32 {
-    let s = format!("{}: {}", crate::device::nameunit(dev), to_string(fmt, &mut ap));
+    let s = format!(
+        "{}: {}",
+        crate::device::nameunit(dev),
+        to_string(fmt, &mut ap)
+    );
     console::write(&s);
     s.len() as i32
 }
 
 extern "C" fn vif_printf(ifp: Kp<sys::ifnet>, fmt: *const c_char, mut ap: Kp<VaList>) -> i32 {
-    let s = format!("{}: {}", cstr(ifp.if_xname.as_ptr()), to_string(fmt, &mut ap));
+    let s = format!(
+        "{}: {}",
+        cstr(ifp.if_xname.as_ptr()),
+        to_string(fmt, &mut ap)
+    );
     console::write(&s);
     s.len() as i32
 }

@@ -62,7 +62,10 @@ impl SleepOpts {
     /// No limit, no signals.
     #[must_use]
     pub fn new(wmesg: &'static str) -> Self {
-        SleepOpts { wmesg, ..SleepOpts::default() }
+        SleepOpts {
+            wmesg,
+            ..SleepOpts::default()
+        }
     }
 
     /// With a longest time.
@@ -134,6 +137,11 @@ impl Thread {
         std::ptr::from_ref(&self.td.0).cast_mut()
     }
 
+    /// Lowest and highest address of its stack.
+    pub(crate) fn stack_range(&self) -> Option<(usize, usize)> {
+        self.stack.as_ref().map(|s| (s.bottom(), s.top()))
+    }
+
     /// Is this address just below the thread's stack?
     pub(crate) fn stack_guards(&self, addr: usize) -> bool {
         self.stack.as_ref().is_some_and(|s| s.guards(addr))
@@ -193,7 +201,7 @@ pub const TID0: Tid = 100_000;
 
 fn blank_thread(tid: Tid, name: &str) -> Box<Thread> {
     // SAFETY: `struct thread` is plain C data, all zeroes is what the kernel starts it with.
-    let td: Box<AlignedTd> = unsafe { Box::new_zeroed().assume_init() };
+    let td: Box<AlignedTd> = unsafe { crate::kp::zeroed_box() };
     let mut t = Box::new(Thread {
         tid,
         name: name.to_string(),
@@ -307,7 +315,12 @@ pub(crate) fn with_thread<R>(tid: Tid, f: impl FnOnce(&mut Thread) -> R) -> Opti
 /// The thread that holds the lock at this address, and how.
 pub(crate) fn holder_of(addr: usize) -> Option<(Tid, String)> {
     SCHED.with(|s| {
-        s.threads.values().find_map(|t| t.held.iter().find(|h| h.addr == addr).map(|h| (t.tid, h.to_string())))
+        s.threads.values().find_map(|t| {
+            t.held
+                .iter()
+                .find(|h| h.addr == addr)
+                .map(|h| (t.tid, h.to_string()))
+        })
     })
 }
 
@@ -498,7 +511,9 @@ pub(crate) fn take_panic() -> Option<(String, Box<dyn Any + Send>)> {
 }
 
 fn make_runnable(s: &mut Sched, tid: Tid, why: Wake) {
-    let Some(t) = s.threads.get_mut(&tid) else { return };
+    let Some(t) = s.threads.get_mut(&tid) else {
+        return;
+    };
     if t.state != State::Sleeping {
         return;
     }
@@ -517,7 +532,10 @@ fn make_runnable(s: &mut Sched, tid: Tid, why: Wake) {
 /// Fires the timers that are due.
 fn fire(s: &mut Sched, now: Sbt) {
     while let Some(&Reverse((at, no, tid))) = s.timers.peek() {
-        let live = s.threads.get(&tid).is_some_and(|t| t.state == State::Sleeping && t.sleep_no == no);
+        let live = s
+            .threads
+            .get(&tid)
+            .is_some_and(|t| t.state == State::Sleeping && t.sleep_no == no);
         if live && at > now {
             break;
         }
@@ -531,7 +549,10 @@ fn fire(s: &mut Sched, now: Sbt) {
 /// Time of the next timeout of a thread that still sleeps for it.
 fn next_timer(s: &mut Sched) -> Option<Sbt> {
     while let Some(&Reverse((at, no, tid))) = s.timers.peek() {
-        if s.threads.get(&tid).is_some_and(|t| t.state == State::Sleeping && t.sleep_no == no) {
+        if s.threads
+            .get(&tid)
+            .is_some_and(|t| t.state == State::Sleeping && t.sleep_no == no)
+        {
             return Some(at);
         }
         s.timers.pop();
@@ -575,7 +596,9 @@ fn schedule() {
     if FAST.kick.get() {
         return to_driver();
     }
-    let Some(next) = pick() else { return to_driver() };
+    let Some(next) = pick() else {
+        return to_driver();
+    };
     if std::ptr::eq(next, me.ptr()) {
         return;
     }
@@ -586,7 +609,9 @@ fn schedule() {
 }
 
 fn driver_thread() -> *mut Thread {
-    SCHED.with(|s| s.threads.get_mut(&TID0).map(|t| &raw mut **t)).unwrap_or(std::ptr::null_mut())
+    SCHED
+        .with(|s| s.threads.get_mut(&TID0).map(|t| &raw mut **t))
+        .unwrap_or(std::ptr::null_mut())
 }
 
 fn to_driver() {
@@ -624,7 +649,9 @@ pub(crate) fn drive(horizon: Sbt, mut done: impl FnMut() -> bool) -> Stop {
         if crate::panic::pending() || !SCHED.with(|s| s.unclaimed.is_empty()) || done() {
             return Stop::Done;
         }
-        let Some(next) = pick() else { return Stop::Idle };
+        let Some(next) = pick() else {
+            return Stop::Idle;
+        };
         set_current(next);
         let to = Kp::new(next).sp;
         // SAFETY: `next` is runnable, so its stack pointer was saved by a switch and is used once.
@@ -745,7 +772,8 @@ pub fn sleep_unlocking(chan: usize, opts: SleepOpts, unlock: impl FnOnce()) -> W
         let no = s.next_sleep;
         s.sleepq.entry(chan).or_default().push(tid);
         if let Some(t) = opts.timeout {
-            s.timers.push(Reverse((now.saturating_add(t.max(1)), no, tid)));
+            s.timers
+                .push(Reverse((now.saturating_add(t.max(1)), no, tid)));
         }
         if let Some(t) = s.threads.get_mut(&tid) {
             t.sleep_no = no;
@@ -803,7 +831,9 @@ pub fn waiters(chan: usize) -> usize {
 /// A signal for the thread came or went: while pending, sleeps with `catch` end at once.
 pub fn set_signal_pending(tid: Tid, pending: bool) {
     SCHED.with(|s| {
-        let Some(t) = s.threads.get_mut(&tid) else { return };
+        let Some(t) = s.threads.get_mut(&tid) else {
+            return;
+        };
         t.sig_pending = pending;
         if pending && t.state == State::Sleeping && t.opts.catch {
             make_runnable(s, tid, Wake::Interrupted);
@@ -821,7 +851,14 @@ pub fn signal_pending() -> bool {
 pub fn sleep_for(d: Sbt, wmesg: &'static str) -> Wake {
     // The sleeper's own record is a channel nobody wakes.
     let chan = cur().addr() + 1;
-    sleep_on(chan, SleepOpts { wmesg, timeout: Some(d), ..SleepOpts::default() })
+    sleep_on(
+        chan,
+        SleepOpts {
+            wmesg,
+            timeout: Some(d),
+            ..SleepOpts::default()
+        },
+    )
 }
 
 /// Panics when a thread started in code that is about to go still lives.
@@ -875,10 +912,16 @@ pub fn ps() -> String {
     use std::fmt::Write;
     let mut out = String::new();
     SCHED.with(|s| {
-        for t in s.threads.values().filter(|t| t.tid != TID0 && t.state != State::Dead) {
+        for t in s
+            .threads
+            .values()
+            .filter(|t| t.tid != TID0 && t.state != State::Dead)
+        {
             let _ = write!(out, "  {} ({})", t.name, t.tid);
             let _ = match t.state {
-                State::Sleeping if t.opts.lock => write!(out, " waits for lock \"{}\" {:#x}", t.opts.wmesg, t.chan),
+                State::Sleeping if t.opts.lock => {
+                    write!(out, " waits for lock \"{}\" {:#x}", t.opts.wmesg, t.chan)
+                }
                 State::Sleeping => write!(out, " sleeps on \"{}\" {:#x}", t.opts.wmesg, t.chan),
                 State::Runnable => write!(out, " can run"),
                 State::Dead => Ok(()),

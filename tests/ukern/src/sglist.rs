@@ -25,7 +25,10 @@ fn seg(sg: Kp<Sg>, i: usize) -> Kp<Seg> {
 }
 
 fn segs(sg: Kp<Sg>) -> Vec<(u64, usize)> {
-    (0..usize::from(sg.sg_nseg)).map(|i| seg(sg, i)).map(|s| (s.ss_paddr, s.ss_len)).collect()
+    (0..usize::from(sg.sg_nseg))
+        .map(|i| seg(sg, i))
+        .map(|s| (s.ss_paddr, s.ss_len))
+        .collect()
 }
 
 /// Appends a range, merged with the last one when they touch.
@@ -57,7 +60,11 @@ fn push_all(mut sg: Kp<Sg>, parts: impl IntoIterator<Item = (u64, usize)>) -> i3
         return EINVAL;
     }
     let n = sg.sg_nseg;
-    let last_len = if n > 0 { seg(sg, usize::from(n) - 1).ss_len } else { 0 };
+    let last_len = if n > 0 {
+        seg(sg, usize::from(n) - 1).ss_len
+    } else {
+        0
+    };
     for (pa, len) in parts {
         let e = push(sg, pa, len);
         if e != 0 {
@@ -104,7 +111,10 @@ fn count(parts: impl IntoIterator<Item = (u64, usize)>) -> i32 {
 }
 
 fn epg(m: Kp<Mbuf>, off: usize, len: usize) -> Vec<(u64, usize)> {
-    mbuf::segments(m, off, len).into_iter().map(|(a, n)| (a as u64, n)).collect()
+    mbuf::segments(m, off, len)
+        .into_iter()
+        .map(|(a, n)| (a as u64, n))
+        .collect()
 }
 
 fn chain(m: *mut Mbuf) -> Vec<(u64, usize)> {
@@ -119,7 +129,11 @@ fn chain(m: *mut Mbuf) -> Vec<(u64, usize)> {
 
 extern "C" fn sglist_alloc(nsegs: i32, flags: i32) -> *mut Sg {
     let n = usize::try_from(nsegs).unwrap_or(0);
-    let p = kmem::malloc(size_of::<Sg>() + n * size_of::<Seg>(), M_SGLIST.addr(), flags);
+    let p = kmem::malloc(
+        size_of::<Sg>() + n * size_of::<Seg>(),
+        M_SGLIST.addr(),
+        flags,
+    );
     if let Some(mut sg) = Kp::opt(p.cast::<Sg>()) {
         sg.sg_segs = (p as usize + size_of::<Sg>()) as *mut Seg;
         sg.sg_nseg = 0;
@@ -144,7 +158,12 @@ extern "C" fn sglist_append(sg: Kp<Sg>, buf: usize, len: usize) -> i32 {
 extern "C" fn sglist_append_phys(sg: Kp<Sg>, pa: u64, len: usize) -> i32 {
     push_all(sg, [(pa, len)])
 }
-extern "C" fn sglist_append_vmpages(sg: Kp<Sg>, m: Kp<*mut sys::vm_page>, pgoff: usize, len: usize) -> i32 {
+extern "C" fn sglist_append_vmpages(
+    sg: Kp<Sg>,
+    m: Kp<*mut sys::vm_page>,
+    pgoff: usize,
+    len: usize,
+) -> i32 {
     push_all(sg, pages(m, pgoff, len))
 }
 extern "C" fn sglist_append_mbuf(sg: Kp<Sg>, m: *mut Mbuf) -> i32 {

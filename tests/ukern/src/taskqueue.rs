@@ -41,10 +41,17 @@ static TQ_BUS: KData = KData::of::<usize>("taskqueue_bus");
 crate::exports_data! { TQ_THREAD, TQ_SWI, TQ_FAST, TQ_BUS }
 
 pub(crate) fn boot() {
-    STATE.init(State { queues: BTreeMap::new(), next_handle: 0x07a5_0000, next: 1 });
-    for (var, name, no_sleep) in
-        [(&TQ_THREAD, "thread", false), (&TQ_SWI, "swi", true), (&TQ_FAST, "fast", true), (&TQ_BUS, "bus", false)]
-    {
+    STATE.init(State {
+        queues: BTreeMap::new(),
+        next_handle: 0x07a5_0000,
+        next: 1,
+    });
+    for (var, name, no_sleep) in [
+        (&TQ_THREAD, "thread", false),
+        (&TQ_SWI, "swi", true),
+        (&TQ_FAST, "fast", true),
+        (&TQ_BUS, "bus", false),
+    ] {
         let q = create(name, 0, 0);
         *var.get::<usize>() = q;
         with(q, |t| {
@@ -126,12 +133,18 @@ fn run_all(q: usize) {
             t.running.push((me, task, no));
             Some((task, no, t.no_sleep))
         });
-        let Some((task, no, no_sleep)) = next else { return };
+        let Some((task, no, no_sleep)) = next else {
+            return;
+        };
         let mut t: Kp<sys::task> = Kp::new(task as *mut _);
         let pending = i32::from(t.ta_pending);
         t.ta_pending = 0;
         t.ta_flags &= !(sys::TASK_ENQUEUED as u8);
-        let (func, ctx, net) = (t.ta_func, t.ta_context, t.ta_flags as u32 & sys::TASK_NETWORK != 0);
+        let (func, ctx, net) = (
+            t.ta_func,
+            t.ta_context,
+            u32::from(t.ta_flags) & sys::TASK_NETWORK != 0,
+        );
         let mut td = sched::current_thread();
         td.td_no_sleeping += u32::from(no_sleep);
         let call = || {
@@ -158,7 +171,9 @@ pub fn enqueue(q: usize, mut task: Kp<sys::task>) {
     if task.ta_func.is_none() {
         kpanic!("taskqueue_enqueue of a task with no function");
     }
-    let (pending, ending) = with(q, |t| (t.pending.values().any(|&a| a == task.addr()), t.ending));
+    let (pending, ending) = with(q, |t| {
+        (t.pending.values().any(|&a| a == task.addr()), t.ending)
+    });
     if ending {
         kpanic!("taskqueue_enqueue on a queue that is being freed");
     }
@@ -167,7 +182,10 @@ pub fn enqueue(q: usize, mut task: Kp<sys::task>) {
         return;
     }
     if task.ta_pending != 0 {
-        kpanic!("task {:#x} is marked pending, but not on this queue: on another, or never set up", task.addr());
+        kpanic!(
+            "task {:#x} is marked pending, but not on this queue: on another, or never set up",
+            task.addr()
+        );
     }
     task.ta_pending = 1;
     task.ta_flags |= sys::TASK_ENQUEUED as u8;
@@ -193,7 +211,9 @@ pub fn enqueue(q: usize, mut task: Kp<sys::task>) {
 }
 
 fn busy(q: usize, task: usize) -> bool {
-    with(q, |t| t.pending.values().any(|&a| a == task) || t.running.iter().any(|r| r.1 == task))
+    with(q, |t| {
+        t.pending.values().any(|&a| a == task) || t.running.iter().any(|r| r.1 == task)
+    })
 }
 
 /// `taskqueue_drain`: sleeps until the task is neither pending nor running.
@@ -230,7 +250,10 @@ fn put(p: *mut u32, v: u32) {
 pub(crate) fn check_freed(addr: usize, len: usize, what: &dyn Fn() -> String) {
     let hit = STATE.with(|s| {
         s.queues.values().find_map(|t| {
-            t.pending.values().find(|&&a| (addr..addr + len).contains(&a)).map(|_| t.name)
+            t.pending
+                .values()
+                .find(|&&a| (addr..addr + len).contains(&a))
+                .map(|_| t.name)
         })
     });
     if let Some(name) = hit {
@@ -241,15 +264,27 @@ pub(crate) fn check_freed(addr: usize, len: usize, what: &dyn Fn() -> String) {
 /// Taskqueues nobody freed.
 #[must_use]
 pub fn leaks() -> Vec<String> {
-    STATE.with(|s| s.queues.values().filter(|t| !t.builtin).map(|t| format!("taskqueue \"{}\"", t.name)).collect())
+    STATE.with(|s| {
+        s.queues
+            .values()
+            .filter(|t| !t.builtin)
+            .map(|t| format!("taskqueue \"{}\"", t.name))
+            .collect()
+    })
 }
 
 /// Panics when a task of code that is about to go is pending or running.
 pub(crate) fn check_code_gone(addr: usize, len: usize, what: &str) {
-    let tasks: Vec<usize> =
-        STATE.with(|s| s.queues.values().flat_map(|t| t.pending.values().copied().collect::<Vec<_>>()).collect());
+    let tasks: Vec<usize> = STATE.with(|s| {
+        s.queues
+            .values()
+            .flat_map(|t| t.pending.values().copied().collect::<Vec<_>>())
+            .collect()
+    });
     for a in tasks {
-        let f = Kp::new(a as *mut sys::task).ta_func.map_or(0, |f| f as usize);
+        let f = Kp::new(a as *mut sys::task)
+            .ta_func
+            .map_or(0, |f| f as usize);
         if (addr..addr + len).contains(&f) {
             kpanic!("{what} with a pending task of its own ({a:#x})");
         }
@@ -279,13 +314,23 @@ extern "C" fn taskqueue_free(q: usize) {
     STATE.with(|s| s.queues.remove(&q));
 }
 
-extern "C" fn start_threads(tqp: Kp<usize>, count: i32, _pri: i32, fmt: *const c_char, mut ap: Kp<VaList>) -> i32 {
+extern "C" fn start_threads(
+    tqp: Kp<usize>,
+    count: i32,
+    _pri: i32,
+    fmt: *const c_char,
+    mut ap: Kp<VaList>,
+) -> i32 {
     let name = printf::to_string(fmt, &mut ap);
     if count <= 0 {
         return sys::EINVAL as i32;
     }
     for i in 0..count {
-        let n = if count == 1 { name.clone() } else { format!("{name}_{i}") };
+        let n = if count == 1 {
+            name.clone()
+        } else {
+            format!("{name}_{i}")
+        };
         start_thread(*tqp, &n);
     }
     0
@@ -390,7 +435,12 @@ fn arm(q: usize, mut t: Kp<sys::timeout_task>, sbt: Sbt) -> i32 {
     } else if sbt < 0 {
         return pending + 1;
     }
-    callout::reset(Kp::new(&raw mut t.c), sbt.abs(), Some(timeout_fire), t.ptr().cast());
+    callout::reset(
+        Kp::new(&raw mut t.c),
+        sbt.abs(),
+        Some(timeout_fire),
+        t.ptr().cast(),
+    );
     pending
 }
 
@@ -399,7 +449,13 @@ extern "C" fn enqueue_timeout(q: usize, t: Kp<sys::timeout_task>, ticks: i32) ->
     arm(q, t, sbt)
 }
 
-extern "C" fn enqueue_timeout_sbt(q: usize, t: Kp<sys::timeout_task>, sbt: Sbt, _pr: Sbt, _flags: i32) -> i32 {
+extern "C" fn enqueue_timeout_sbt(
+    q: usize,
+    t: Kp<sys::timeout_task>,
+    sbt: Sbt,
+    _pr: Sbt,
+    _flags: i32,
+) -> i32 {
     arm(q, t, sbt)
 }
 

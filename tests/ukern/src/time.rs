@@ -9,9 +9,12 @@ static TICKSL: KData = KData::of::<i64>("ticksl");
 static TIME_UPTIME: KData = KData::of::<i64>("time_uptime");
 static TIME_SECOND: KData = KData::of::<i64>("time_second");
 static HZ_VAR: KData = KData::of::<i32>("hz").with_init(|p| crate::kp::poke(p as usize, HZ as i32));
-static TICK: KData = KData::of::<i32>("tick").with_init(|p| crate::kp::poke(p as usize, (1_000_000 / HZ) as i32));
-static TICK_SBT: KData = KData::of::<i64>("tick_sbt").with_init(|p| crate::kp::poke(p as usize, SBT_1S / HZ));
-static TC_TICK_SBT: KData = KData::of::<i64>("tc_tick_sbt").with_init(|p| crate::kp::poke(p as usize, SBT_1S / HZ));
+static TICK: KData =
+    KData::of::<i32>("tick").with_init(|p| crate::kp::poke(p as usize, (1_000_000 / HZ) as i32));
+static TICK_SBT: KData =
+    KData::of::<i64>("tick_sbt").with_init(|p| crate::kp::poke(p as usize, SBT_1S / HZ));
+static TC_TICK_SBT: KData =
+    KData::of::<i64>("tc_tick_sbt").with_init(|p| crate::kp::poke(p as usize, SBT_1S / HZ));
 static SBT_TICKTHRESHOLD: KData = KData::of::<i64>("sbt_tickthreshold");
 static BOOTTIME: i64 = 1_700_000_000;
 
@@ -36,7 +39,11 @@ pub fn ticks() -> i32 {
 /// Ticks to virtual time; 0 means no limit, as in msleep.
 #[must_use]
 pub fn ticks_to_sbt(ticks: i32) -> Option<Sbt> {
-    if ticks == 0 { None } else { Some(i64::from(ticks) * (SBT_1S / HZ)) }
+    if ticks == 0 {
+        None
+    } else {
+        Some(i64::from(ticks) * (SBT_1S / HZ))
+    }
 }
 
 extern "C" fn sbinuptime() -> Sbt {
@@ -56,8 +63,11 @@ extern "C" fn delay(us: i32) {
 }
 
 fn timeval(sbt: Sbt, secs: i64) -> sys::timeval {
-    let frac = (sbt & (SBT_1S - 1)) as i128;
-    sys::timeval { tv_sec: secs + (sbt >> 32), tv_usec: ((frac * 1_000_000) >> 32) as i64 }
+    let frac = sbt & (SBT_1S - 1);
+    sys::timeval {
+        tv_sec: secs + (sbt >> 32),
+        tv_usec: ((i128::from(frac) * 1_000_000) >> 32) as i64,
+    }
 }
 
 extern "C" fn microuptime(tv: crate::Kp<sys::timeval>) {
@@ -76,7 +86,11 @@ extern "C" fn microtime(tv: crate::Kp<sys::timeval>) {
 }
 
 /// At most `maxpps` true answers a second; `lasttime` and `curpps` are the caller's.
-extern "C" fn ppsratecheck(lasttime: crate::Kp<sys::timeval>, curpps: crate::Kp<i32>, maxpps: i32) -> i32 {
+extern "C" fn ppsratecheck(
+    lasttime: crate::Kp<sys::timeval>,
+    curpps: crate::Kp<i32>,
+    maxpps: i32,
+) -> i32 {
     let (mut last, mut cur) = (lasttime, curpps);
     let now = timeval(sched::now_sbt(), 0);
     if last.tv_sec == 0 && last.tv_usec == 0 || now.tv_sec != last.tv_sec {
@@ -89,7 +103,10 @@ extern "C" fn ppsratecheck(lasttime: crate::Kp<sys::timeval>, curpps: crate::Kp<
 }
 
 /// True when `mininterval` has passed since `lasttime`, which is then set to now.
-extern "C" fn ratecheck(lasttime: crate::Kp<sys::timeval>, mininterval: crate::Kp<sys::timeval>) -> i32 {
+extern "C" fn ratecheck(
+    lasttime: crate::Kp<sys::timeval>,
+    mininterval: crate::Kp<sys::timeval>,
+) -> i32 {
     let mut last = lasttime;
     let now = timeval(sched::now_sbt(), 0);
     let us = |t: &sys::timeval| t.tv_sec * 1_000_000 + t.tv_usec;

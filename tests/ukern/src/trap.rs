@@ -11,12 +11,20 @@ use crate::coro::Stack;
 use crate::global::Global;
 use crate::{kpanic, loader, sched};
 
-const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+const SIGNALS: [i32; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+];
 
 struct Noted {
     signal: Cell<i32>,
     addr: Cell<usize>,
     ip: Cell<usize>,
+    /// Stack pointer at the fault; 0 when there was none.
+    sp: Cell<usize>,
     stack_top: Cell<usize>,
     thread: Cell<libc::pthread_t>,
 }
@@ -27,6 +35,7 @@ static NOTED: Noted = Noted {
     signal: Cell::new(0),
     addr: Cell::new(0),
     ip: Cell::new(0),
+    sp: Cell::new(0),
     stack_top: Cell::new(0),
     thread: Cell::new(0),
 };
@@ -45,7 +54,8 @@ fn this_thread() -> libc::pthread_t {
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, ctx: *mut libc::c_void) {
-    let ours = NOTED.stack_top.get() != 0 && NOTED.thread.get() == this_thread() && sched::on_thread();
+    let ours =
+        NOTED.stack_top.get() != 0 && NOTED.thread.get() == this_thread() && sched::on_thread();
     if !ours || NOTED.signal.get() != 0 {
         // Not the kernel's: hand it to whoever was there before, by re-running with that handler.
         restore(signal);
@@ -53,13 +63,16 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, ctx: *mut libc::c
     }
     NOTED.signal.set(signal);
     // SAFETY: the kernel of the host passes a valid siginfo.
-    let addr = unsafe { (*info).si_addr() };
+    let info = unsafe { &*info };
+    // SAFETY: these signals carry an address.
+    let addr = unsafe { info.si_addr() };
     NOTED.addr.set(addr as usize);
     let ctx: *mut libc::ucontext_t = ctx.cast();
     // SAFETY: with SA_SIGINFO the third argument is the interrupted context.
     let ctx = unsafe { &mut *ctx };
     let regs = &mut ctx.uc_mcontext.gregs;
     NOTED.ip.set(regs[libc::REG_RIP as usize] as usize);
+    NOTED.sp.set(regs[libc::REG_RSP as usize] as usize);
     regs[libc::REG_RIP as usize] = landing as *const () as i64;
     // As if called: the stack is 8 off a multiple of 16.
     regs[libc::REG_RSP as usize] = (NOTED.stack_top.get() - 8) as i64;
@@ -84,7 +97,9 @@ extern "C" fn landing() -> ! {
     let what = loader::describe(addr).map_or_else(|| describe_data(addr), |d| format!(" ({d})"));
     let me = sched::current();
     match signal {
-        libc::SIGSEGV | libc::SIGBUS if me.stack_guards(addr) => kpanic!("kernel stack overflow in {at}"),
+        libc::SIGSEGV | libc::SIGBUS if me.stack_guards(addr) => {
+            kpanic!("kernel stack overflow in {at}")
+        }
         libc::SIGSEGV | libc::SIGBUS => kpanic!("page fault: address {addr:#x}{what}, in {at}"),
         libc::SIGILL => kpanic!("illegal instruction (a panic of module code ends so) in {at}"),
         libc::SIGFPE => kpanic!("divide error in {at}"),
@@ -92,9 +107,22 @@ extern "C" fn landing() -> ! {
     }
 }
 
+/// The stack pointer of the code that faulted, while its panic is being reported.
+pub(crate) fn fault_sp() -> Option<usize> {
+    Some(NOTED.sp.get()).filter(|&sp| sp != 0)
+}
+
 fn describe_data(addr: usize) -> String {
-    const POISONS: [u64; 3] = [0xdead_c0de_dead_c0de, 0xdfdf_dfdf_dfdf_dfdf, 0xa5a5_a5a5_a5a5_a5a5];
-    if addr == 0 || POISONS.iter().any(|&p| (addr as u64).abs_diff(p) < 0x1_0000) {
+    const POISONS: [u64; 3] = [
+        0xdead_c0de_dead_c0de,
+        0xdfdf_dfdf_dfdf_dfdf,
+        0xa5a5_a5a5_a5a5_a5a5,
+    ];
+    if addr == 0
+        || POISONS
+            .iter()
+            .any(|&p| (addr as u64).abs_diff(p) < 0x1_0000)
+    {
         // Non-canonical addresses are reported as 0.
         return " (or a poisoned pointer: freed or fresh memory)".to_string();
     }
@@ -136,6 +164,7 @@ pub(crate) fn boot() {
     let rc = unsafe { libc::sigaltstack(&raw const ss, std::ptr::null_mut()) };
     assert_eq!(rc, 0, "sigaltstack");
     NOTED.signal.set(0);
+    NOTED.sp.set(0);
     NOTED.thread.set(this_thread());
     NOTED.stack_top.set(land.top());
     STACKS.init((sig, land));
@@ -144,7 +173,11 @@ pub(crate) fn boot() {
 /// Undoes [`boot`].
 pub(crate) fn shutdown() {
     NOTED.stack_top.set(0);
-    let ss = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+    let ss = libc::stack_t {
+        ss_sp: std::ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: 0,
+    };
     // SAFETY: turns the alternate stack off; no handler is running.
     unsafe { libc::sigaltstack(&raw const ss, std::ptr::null_mut()) };
     STACKS.take();

@@ -25,7 +25,10 @@ struct State {
 static STATE: Global<State> = Global::new("vmem");
 
 pub(crate) fn boot() {
-    STATE.init(State { arenas: BTreeMap::new(), next: 0x0303_0000 });
+    STATE.init(State {
+        arenas: BTreeMap::new(),
+        next: 0x0303_0000,
+    });
 }
 
 pub(crate) fn shutdown() {
@@ -41,8 +44,13 @@ fn with<R>(vm: usize, f: impl FnOnce(&mut Arena) -> R) -> R {
 
 /// Arenas nobody destroyed.
 #[must_use]
-pub fn leaks() -> Vec<String> {
-    STATE.with(|s| s.arenas.values().map(|a| format!("vmem arena \"{}\"", a.name)).collect())
+pub(crate) fn leaks() -> Vec<String> {
+    STATE.with(|s| {
+        s.arenas
+            .values()
+            .map(|a| format!("vmem arena \"{}\"", a.name))
+            .collect()
+    })
 }
 
 fn add_span(a: &mut Arena, start: usize, len: usize) {
@@ -60,7 +68,14 @@ fn add_span(a: &mut Arena, start: usize, len: usize) {
     a.free.insert(s, l);
 }
 
-extern "C" fn vmem_create(name: *const c_char, base: usize, size: usize, quantum: usize, _qmax: usize, flags: i32) -> usize {
+extern "C" fn vmem_create(
+    name: *const c_char,
+    base: usize,
+    size: usize,
+    quantum: usize,
+    _qmax: usize,
+    flags: i32,
+) -> usize {
     if flags as u32 & sys::M_WAITOK != 0 {
         sched::check_may_sleep("vmem_create");
     } else if fault::hit("vmem") {
@@ -75,7 +90,16 @@ extern "C" fn vmem_create(name: *const c_char, base: usize, size: usize, quantum
         if size > 0 {
             free.insert(base, size);
         }
-        s.arenas.insert(s.next, Arena { name: intern_c(name), quantum, free, used: BTreeMap::new(), size });
+        s.arenas.insert(
+            s.next,
+            Arena {
+                name: intern_c(name),
+                quantum,
+                free,
+                used: BTreeMap::new(),
+                size,
+            },
+        );
         s.next
     })
 }
@@ -83,7 +107,11 @@ extern "C" fn vmem_create(name: *const c_char, base: usize, size: usize, quantum
 extern "C" fn vmem_destroy(vm: usize) {
     let used = with(vm, |a| (a.used.len(), a.name));
     if used.0 != 0 {
-        kpanic!("vmem_destroy of \"{}\" with {} spans allocated", used.1, used.0);
+        kpanic!(
+            "vmem_destroy of \"{}\" with {} spans allocated",
+            used.1,
+            used.0
+        );
     }
     STATE.with(|s| s.arenas.remove(&vm));
 }
@@ -131,9 +159,23 @@ fn take(vm: usize, w: &Want, flags: i32, mut out: Kp<usize>) -> i32 {
     }
     loop {
         let got = with(vm, |a| {
-            let w = Want { size: w.size.next_multiple_of(a.quantum), align: w.align.max(a.quantum), ..*w };
-            let fits = a.free.iter().filter_map(|(&s, &l)| place(s, l, &w).map(|at| (l, s, at)));
-            let (l, s, at) = if w.best { fits.min()? } else { { let mut f = fits; f.next()? } };
+            let w = Want {
+                size: w.size.next_multiple_of(a.quantum),
+                align: w.align.max(a.quantum),
+                ..*w
+            };
+            let fits = a
+                .free
+                .iter()
+                .filter_map(|(&s, &l)| place(s, l, &w).map(|at| (l, s, at)));
+            let (l, s, at) = if w.best {
+                fits.min()?
+            } else {
+                {
+                    let mut f = fits;
+                    f.next()?
+                }
+            };
             a.free.remove(&s);
             if at > s {
                 a.free.insert(s, at - s);
@@ -159,11 +201,18 @@ fn take(vm: usize, w: &Want, flags: i32, mut out: Kp<usize>) -> i32 {
 
 extern "C" fn vmem_alloc(vm: usize, size: usize, flags: i32, out: Kp<usize>) -> i32 {
     let best = flags as u32 & sys::M_BESTFIT != 0;
-    let w = Want { size, align: 0, phase: 0, nocross: 0, min: 0, max: usize::MAX, best };
+    let w = Want {
+        size,
+        align: 0,
+        phase: 0,
+        nocross: 0,
+        min: 0,
+        max: usize::MAX,
+        best,
+    };
     take(vm, &w, flags, out)
 }
 
-#[expect(clippy::too_many_arguments, reason = "vmem_xalloc(9) has as many")]
 extern "C" fn vmem_xalloc(
     vm: usize,
     size: usize,
@@ -176,7 +225,20 @@ extern "C" fn vmem_xalloc(
     out: Kp<usize>,
 ) -> i32 {
     let best = flags as u32 & sys::M_BESTFIT != 0;
-    take(vm, &Want { size, align, phase, nocross, min, max, best }, flags, out)
+    take(
+        vm,
+        &Want {
+            size,
+            align,
+            phase,
+            nocross,
+            min,
+            max,
+            best,
+        },
+        flags,
+        out,
+    )
 }
 
 extern "C" fn vmem_free(vm: usize, addr: usize, size: usize) {
@@ -190,7 +252,10 @@ extern "C" fn vmem_free(vm: usize, addr: usize, size: usize) {
         true
     });
     if !ok {
-        kpanic!("vmem_free of {addr:#x}({size}) in \"{}\", which is not allocated so", with(vm, |a| a.name));
+        kpanic!(
+            "vmem_free of {addr:#x}({size}) in \"{}\", which is not allocated so",
+            with(vm, |a| a.name)
+        );
     }
     sched::wakeup(vm);
 }

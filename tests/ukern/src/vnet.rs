@@ -71,7 +71,7 @@ pub fn alloc() -> *mut sys::vnet {
         let template = crate::kp::bytes(s.start as *const u8, s.len);
         crate::kp::bytes_mut(data.as_mut_ptr().cast(), s.len).copy_from_slice(template);
         // SAFETY: `struct vnet` is plain C data.
-        let mut vnet: Box<sys::vnet> = unsafe { Box::new_zeroed().assume_init() };
+        let mut vnet: Box<sys::vnet> = unsafe { crate::kp::zeroed_box() };
         vnet.vnet_magic_n = sys::VNET_MAGIC_N;
         vnet.vnet_state = sys::SI_SUB_VNET_DONE;
         vnet.vnet_data_mem = data.as_mut_ptr().cast();
@@ -97,7 +97,12 @@ pub fn vnet0() -> *mut sys::vnet {
 /// Every instance, `vnet0` first.
 #[must_use]
 pub fn all() -> Vec<*mut sys::vnet> {
-    STATE.with(|s| s.all.iter().map(|i| std::ptr::from_ref(&*i.vnet).cast_mut()).collect())
+    STATE.with(|s| {
+        s.all
+            .iter()
+            .map(|i| std::ptr::from_ref(&*i.vnet).cast_mut())
+            .collect()
+    })
 }
 
 /// The running thread's instance.

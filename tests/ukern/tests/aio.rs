@@ -50,11 +50,16 @@ fn queued_reads_are_served_in_order() {
         3,
         |p, fd| {
             let va = p.mmap(4096, Prot::RW).unwrap();
-            let cbs: Vec<AioCb> = (0..4).map(|i| p.aio_read(fd, va + i * 100, 3).unwrap()).collect();
+            let cbs: Vec<AioCb> = (0..4)
+                .map(|i| p.aio_read(fd, va + i * 100, 3).unwrap())
+                .collect();
             p.send_all(fd, b"go").unwrap();
             for (i, cb) in cbs.iter().enumerate() {
                 assert_eq!(p.aio_wait(*cb), Ok(3));
-                assert_eq!(p.load_vec(va + i as u64 * 100, 3), &b"aaabbbcccddd"[i * 3..i * 3 + 3]);
+                assert_eq!(
+                    p.load_vec(va + i as u64 * 100, 3),
+                    &b"aaabbbcccddd"[i * 3..i * 3 + 3]
+                );
             }
         },
         |p, fd| {
@@ -111,7 +116,11 @@ fn a_waiting_read_can_be_cancelled() {
             assert_eq!(p.aio_wait(cb), Err(Errno::ECANCELED));
             assert_eq!(p.aio_cancel(fd, Some(cb)), Ok(AioCancel::AllDone));
             p.send_all(fd, b"x").unwrap();
-            assert_eq!(p.recv_exact(fd, 4).unwrap(), b"data", "the cancelled read took nothing");
+            assert_eq!(
+                p.recv_exact(fd, 4).unwrap(),
+                b"data",
+                "the cancelled read took nothing"
+            );
         },
         |p, fd| {
             p.recv_exact(fd, 1).unwrap();
@@ -182,7 +191,11 @@ fn cancels_and_completions_race_without_loss_in_many_schedules() {
                     let how = p.aio_cancel(fd, Some(cb)).unwrap();
                     match p.aio_wait(cb) {
                         Ok(n) => {
-                            assert_ne!(how, AioCancel::Canceled, "seed {seed}: cancelled, yet it moved {n}");
+                            assert_ne!(
+                                how,
+                                AioCancel::Canceled,
+                                "seed {seed}: cancelled, yet it moved {n}"
+                            );
                             got.extend(p.load_vec(va, n));
                         }
                         Err(e) => assert_eq!(e, Errno::ECANCELED),
@@ -258,12 +271,20 @@ fn suspend_times_out_and_is_interrupted() {
         let l = listener(p, 5001);
         let (fd, _) = p.accept(l).unwrap();
         let va = p.mmap(4096, Prot::RW).unwrap();
-        assert_eq!(p.aio_suspend(&[AioCb(va)], None), Err(Errno::EAGAIN), "no request was ever made");
+        assert_eq!(
+            p.aio_suspend(&[AioCb(va)], None),
+            Err(Errno::EAGAIN),
+            "no request was ever made"
+        );
         let cb = p.aio_read(fd, va, 10).unwrap();
         assert_eq!(p.aio_suspend(&[cb], Some(ms(5))), Err(Errno::EAGAIN));
         assert_eq!(p.aio_suspend(&[cb], None), Err(Errno::EINTR));
         assert_eq!(p.signals(Signal::Usr1), 1);
-        assert_eq!(p.aio_error(cb), Ok(Errno::EINPROGRESS.0), "an interrupted wait leaves the request");
+        assert_eq!(
+            p.aio_error(cb),
+            Ok(Errno::EINPROGRESS.0),
+            "an interrupted wait leaves the request"
+        );
         p.aio_cancel(fd, None).unwrap();
         assert_eq!(p.aio_suspend(&[cb], None), Ok(()));
         p.aio_return(cb).unwrap_err();
@@ -309,7 +330,11 @@ fn refused_requests_leave_their_error_in_the_aiocb() {
         let va = p.mmap(4096, Prot::RW).unwrap();
         assert_eq!(p.aio_read(55, va, 10), Err(Errno::EBADF));
         let l = listener(p, 5001);
-        assert_eq!(p.aio_read(l, va, 10), Err(Errno::EINVAL), "a listener has nothing to read");
+        assert_eq!(
+            p.aio_read(l, va, 10),
+            Err(Errno::EINVAL),
+            "a listener has nothing to read"
+        );
         assert_eq!(p.aio_fsync(l), Err(Errno::EINVAL));
         assert_eq!(p.aio_read(l, va, usize::MAX), Err(Errno::EINVAL));
     });
@@ -351,13 +376,21 @@ fn closing_the_descriptor_leaves_the_request_and_the_peer_waiting() {
             let cb = p.aio_read(fd, va, 10).unwrap();
             p.close(fd).unwrap();
             p.sleep(ms(1));
-            assert_eq!(p.aio_error(cb), Ok(Errno::EINPROGRESS.0), "the job holds the socket");
+            assert_eq!(
+                p.aio_error(cb),
+                Ok(Errno::EINPROGRESS.0),
+                "the job holds the socket"
+            );
             assert_eq!(p.aio_wait(cb), Ok(4));
         },
         |p, fd| {
             p.set_nonblock(fd, true).unwrap();
             p.sleep(ms(5));
-            assert_eq!(p.recv_bytes(fd, 1), Err(Errno::EWOULDBLOCK), "no end of file while the job lives");
+            assert_eq!(
+                p.recv_bytes(fd, 1),
+                Err(Errno::EWOULDBLOCK),
+                "no end of file while the job lives"
+            );
             p.send_all(fd, b"late").unwrap();
             p.set_nonblock(fd, false).unwrap();
             assert!(p.recv_bytes(fd, 1).unwrap().is_empty());
@@ -428,7 +461,9 @@ fn vectored_requests_scatter_and_gather() {
         20,
         |p, fd| {
             let va = p.mmap(8192, Prot::RW).unwrap();
-            let cb = p.aio_readv(fd, &[(va, 3), (va + 100, 0), (va + 4094, 5)]).unwrap();
+            let cb = p
+                .aio_readv(fd, &[(va, 3), (va + 100, 0), (va + 4094, 5)])
+                .unwrap();
             assert_eq!(p.aio_wait(cb), Ok(8));
             assert_eq!(p.load_vec(va, 3), b"abc");
             assert_eq!(p.load_vec(va + 4094, 5), b"defgh");
@@ -449,7 +484,10 @@ fn mlock_runs_in_the_daemon_under_the_limit() {
         let va = p.mmap(16_384, Prot::RW).unwrap();
         let cb = p.aio_mlock(va, 8192).unwrap();
         assert_eq!(p.aio_wait(cb), Ok(0));
-        assert!(p.phys_of(va).is_some() && p.phys_of(va + 8192).is_none(), "locked pages are resident");
+        assert!(
+            p.phys_of(va).is_some() && p.phys_of(va + 8192).is_none(),
+            "locked pages are resident"
+        );
         let cb = p.aio_mlock(va + 8192, 4096).unwrap();
         assert_eq!(p.aio_wait(cb), Err(Errno::ENOMEM));
         p.munlock(va, 8192).unwrap();

@@ -84,9 +84,19 @@ fn a_leak_is_reported_with_its_type() {
     let k = boot_with("scratch", SRC);
     k.call("scratch", "leak", [0; 4]);
     k.kldunload("scratch").unwrap();
-    assert!(k.console().iter().any(|l| l.contains("scratch leaked memory on destroy (2 allocations, 100 bytes")));
+    assert!(
+        k.console()
+            .iter()
+            .any(|l| l.contains("scratch leaked memory on destroy (2 allocations, 100 bytes"))
+    );
     let r = k.shutdown_report();
-    assert!(r.leaks.iter().any(|l| l.contains("\"scratch\": 2 allocations, 100 bytes")), "{:?}", r.leaks);
+    assert!(
+        r.leaks
+            .iter()
+            .any(|l| l.contains("\"scratch\": 2 allocations, 100 bytes")),
+        "{:?}",
+        r.leaks
+    );
 }
 
 #[test]
@@ -101,7 +111,10 @@ fn shutdown_fails_on_a_leak() {
 #[test]
 fn double_free_is_found() {
     let r = report("double_free");
-    assert!(r.contains("double free") && r.contains("type scratch"), "{r}");
+    assert!(
+        r.contains("double free") && r.contains("type scratch"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -115,7 +128,10 @@ fn free_of_what_malloc_did_not_return_is_found() {
 #[test]
 fn free_with_another_type_is_found() {
     let r = report("wrong_type");
-    assert!(r.contains("with type temp, but it was allocated with type scratch"), "{r}");
+    assert!(
+        r.contains("with type temp, but it was allocated with type scratch"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -144,7 +160,10 @@ fn a_write_to_freed_memory_is_found_by_the_sweep() {
     k.call("scratch", "write_after", [0; 4]);
     k.kldunload("scratch").unwrap();
     let r = k.expect_panic(ukern::kmem::check_all);
-    assert!(r.contains("memory modified after free") && r.contains("at offset 16"), "{r}");
+    assert!(
+        r.contains("memory modified after free") && r.contains("at offset 16"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -159,13 +178,19 @@ fn shutdown_sweeps() {
 #[test]
 fn a_read_of_freed_memory_faults() {
     let r = report("read_after");
-    assert!(r.contains("page fault") && r.contains("poisoned pointer") && r.contains("read_after"), "{r}");
+    assert!(
+        r.contains("page fault") && r.contains("poisoned pointer") && r.contains("read_after"),
+        "{r}"
+    );
 }
 
 #[test]
 fn waiting_for_memory_where_one_must_not_sleep_is_found() {
     let r = report("wait_locked");
-    assert!(r.contains("malloc(M_WAITOK) of \"scratch\"") && r.contains("\"mem lock\""), "{r}");
+    assert!(
+        r.contains("malloc(M_WAITOK) of \"scratch\"") && r.contains("\"mem lock\""),
+        "{r}"
+    );
     let r = report("wait_epoch");
     assert!(r.contains("sleeping in epoch \"Net preemptible\""), "{r}");
     let r = report("wait_critical");
@@ -181,11 +206,17 @@ fn malloc_without_a_wait_flag_is_found() {
 #[test]
 fn freeing_memory_in_use_is_found() {
     let r = report("held_lock");
-    assert!(r.contains("contains a held lock") && r.contains("\"inner\""), "{r}");
+    assert!(
+        r.contains("contains a held lock") && r.contains("\"inner\""),
+        "{r}"
+    );
     let r = report("armed");
     assert!(r.contains("contains a pending callout"), "{r}");
     let r = report("tasked");
-    assert!(r.contains("contains a task pending on taskqueue thread"), "{r}");
+    assert!(
+        r.contains("contains a task pending on taskqueue thread"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -194,13 +225,18 @@ fn nowait_fails_when_told_to() {
     let get = || k.call("scratch", "nowait", [32, 0, 0, 0]);
     k.fail("malloc", Plan::Nth(3));
     let all: Vec<u64> = (0..5).map(|_| get()).collect();
-    assert_eq!(all.iter().map(|&p| p == 0).collect::<Vec<_>>(), [false, false, true, false, false]);
+    assert_eq!(
+        all.iter().map(|&p| p == 0).collect::<Vec<_>>(),
+        [false, false, true, false, false]
+    );
     assert_eq!(k.fail_count("malloc"), (5, 1));
     k.fail("malloc", Plan::From(2));
     assert_ne!(get(), 0);
     assert_eq!((get(), get()), (0, 0));
     k.fail("malloc", Plan::OneIn(4));
-    let hits = (0..400).filter(|_| k.call("scratch", "nowait", [0; 4]) == 0).count();
+    let hits = (0..400)
+        .filter(|_| k.call("scratch", "nowait", [0; 4]) == 0)
+        .count();
     assert!((50..170).contains(&hits), "{hits}");
     let leaked = k.shutdown_report().leaks;
     assert!(!leaked.is_empty());
@@ -220,7 +256,10 @@ fn zones_construct_destroy_and_keep_init() {
 #[test]
 fn zone_errors_are_found() {
     let r = report("zdouble");
-    assert!(r.contains("double free") && r.contains("scratch zone"), "{r}");
+    assert!(
+        r.contains("double free") && r.contains("scratch zone"),
+        "{r}"
+    );
     let r = report("zforeign");
     assert!(r.contains("which did not allocate it"), "{r}");
     let k = boot_with("scratch", SRC);
@@ -237,10 +276,24 @@ fn zones_and_items_left_are_leaks() {
     k.call("scratch", "zdone", [0; 4]);
     k.call("scratch", "zmake", [0; 4]);
     k.kldunload("scratch").unwrap();
-    assert!(k.console().iter().any(|l| l.contains("(scratch zone) was not empty (1 items)")));
+    assert!(
+        k.console()
+            .iter()
+            .any(|l| l.contains("(scratch zone) was not empty (1 items)"))
+    );
     let r = k.shutdown_report();
-    assert!(r.leaks.iter().any(|l| l.contains("destroyed with 1 items")), "{:?}", r.leaks);
-    assert!(r.leaks.iter().any(|l| l.contains("zone \"scratch zone\" itself")), "{:?}", r.leaks);
+    assert!(
+        r.leaks.iter().any(|l| l.contains("destroyed with 1 items")),
+        "{:?}",
+        r.leaks
+    );
+    assert!(
+        r.leaks
+            .iter()
+            .any(|l| l.contains("zone \"scratch zone\" itself")),
+        "{:?}",
+        r.leaks
+    );
 }
 
 #[test]
@@ -250,7 +303,13 @@ fn counters_count() {
     k.call("scratch", "counter_keep", [0; 4]);
     k.kldunload("scratch").unwrap();
     let r = k.shutdown_report();
-    assert!(r.leaks.iter().any(|l| l.contains("zone \"64 pcpu\": 1 items")), "{:?}", r.leaks);
+    assert!(
+        r.leaks
+            .iter()
+            .any(|l| l.contains("zone \"64 pcpu\": 1 items")),
+        "{:?}",
+        r.leaks
+    );
 }
 
 #[test]

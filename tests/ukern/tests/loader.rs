@@ -58,17 +58,26 @@ MODULE_VERSION(again, 1);
 
 #[test]
 fn undefined_symbols_are_refused_and_named() {
-    let ko = idle_module("undef", "int no_such_a(void); extern int no_such_b; int f(void) { return no_such_a() + no_such_b; }");
+    let ko = idle_module(
+        "undef",
+        "int no_such_a(void); extern int no_such_b; int f(void) { return no_such_a() + no_such_b; }",
+    );
     let k = boot(Config::default());
     assert_eq!(k.kldload(&ko), Err(ENOEXEC));
     let con = k.console().join("\n");
-    assert!(con.contains("symbol no_such_a undefined") && con.contains("symbol no_such_b undefined"), "{con}");
+    assert!(
+        con.contains("symbol no_such_a undefined") && con.contains("symbol no_such_b undefined"),
+        "{con}"
+    );
     k.shutdown();
 }
 
 #[test]
 fn a_weak_undefined_symbol_is_null() {
-    let k = boot_with("weak", "extern int no_such(void) __attribute__((weak)); int f(void) { return no_such == NULL; }");
+    let k = boot_with(
+        "weak",
+        "extern int no_such(void) __attribute__((weak)); int f(void) { return no_such == NULL; }",
+    );
     assert_eq!(k.call("weak", "f", [0; 4]), 1);
     k.kldunload("weak").unwrap();
     k.shutdown();
@@ -79,7 +88,13 @@ fn a_32_bit_absolute_relocation_is_refused() {
     let ko = idle_module("abs32", r#"int v; __asm(".data\n.long v\n.text");"#);
     let k = boot(Config::default());
     assert_eq!(k.kldload(&ko), Err(ENOEXEC));
-    assert!(k.console().iter().any(|l| l.contains("unexpected relocation type 10")), "{:?}", k.console());
+    assert!(
+        k.console()
+            .iter()
+            .any(|l| l.contains("unexpected relocation type 10")),
+        "{:?}",
+        k.console()
+    );
     k.shutdown();
 }
 
@@ -87,22 +102,40 @@ fn a_32_bit_absolute_relocation_is_refused() {
 fn a_got_relocation_is_refused() {
     let ko = module_with(
         "got",
-        &format!("extern int hz; int f(void) {{ return hz; }}\n{}", common::IDLE.replace("NAME", "got")),
+        &format!(
+            "extern int hz; int f(void) {{ return hz; }}\n{}",
+            common::IDLE.replace("NAME", "got")
+        ),
         &["-fPIC", "-mcmodel=small"],
     );
     let k = boot(Config::default());
     assert_eq!(k.kldload(&ko), Err(ENOEXEC));
-    assert!(k.console().iter().any(|l| l.contains("unexpected relocation type")), "{:?}", k.console());
+    assert!(
+        k.console()
+            .iter()
+            .any(|l| l.contains("unexpected relocation type")),
+        "{:?}",
+        k.console()
+    );
     k.shutdown();
 }
 
 #[test]
 fn dependencies_are_needed_ordered_and_block_unloading() {
     let base = idle_module("base", "int base_value(void) { return 7; }");
-    let user = idle_module("user", "MODULE_DEPEND(user, base, 1, 1, 1); int base_value(void); int f(void) { return base_value() * 6; }");
+    let user = idle_module(
+        "user",
+        "MODULE_DEPEND(user, base, 1, 1, 1); int base_value(void); int f(void) { return base_value() * 6; }",
+    );
     let k = boot(Config::default());
     assert_eq!(k.kldload(&user), Err(ENOENT));
-    assert!(k.console().iter().any(|l| l.contains("depends on base - not available")), "{:?}", k.console());
+    assert!(
+        k.console()
+            .iter()
+            .any(|l| l.contains("depends on base - not available")),
+        "{:?}",
+        k.console()
+    );
     k.kldload(&base).unwrap();
     k.kldload(&user).unwrap();
     assert_eq!(k.call("user", "f", [0; 4]), 42);
@@ -125,17 +158,28 @@ fn a_dependency_of_another_version_does_not_count() {
 
 #[test]
 fn a_module_for_another_kernel_is_refused() {
-    let ko = module_with("old", &common::IDLE.replace("NAME", "old"), &["-U__FreeBSD_version", "-D__FreeBSD_version=1600000"]);
+    let ko = module_with(
+        "old",
+        &common::IDLE.replace("NAME", "old"),
+        &["-U__FreeBSD_version", "-D__FreeBSD_version=1600000"],
+    );
     let k = boot(Config::default());
     assert_eq!(k.kldload(&ko), Err(ENOENT));
-    assert!(k.console().iter().any(|l| l.contains("depends on kernel")), "{:?}", k.console());
+    assert!(
+        k.console().iter().any(|l| l.contains("depends on kernel")),
+        "{:?}",
+        k.console()
+    );
     k.shutdown();
 }
 
 #[test]
 fn symbols_of_a_module_not_depended_on_are_not_seen() {
     let base = idle_module("base", "int base_value(void) { return 7; }");
-    let user = idle_module("user", "int base_value(void); int f(void) { return base_value(); }");
+    let user = idle_module(
+        "user",
+        "int base_value(void); int f(void) { return base_value(); }",
+    );
     let k = boot(Config::default());
     k.kldload(&base).unwrap();
     assert_eq!(k.kldload(&user), Err(ENOEXEC));
@@ -175,7 +219,10 @@ DECLARE_MODULE(fails, md, SI_SUB_PSEUDO, SI_ORDER_ANY);
     assert_eq!(k.kldload(&ko), Err(ENOEXEC));
     let con = k.console();
     assert_eq!(con[..2], ["event 0", "event 1"]);
-    assert!(con[2].contains("MOD_LOAD (fails") && con[2].ends_with("error 6"), "{con:?}");
+    assert!(
+        con[2].contains("MOD_LOAD (fails") && con[2].ends_with("error 6"),
+        "{con:?}"
+    );
     assert!(loader::loaded().is_empty());
     k.shutdown();
 }
@@ -214,7 +261,10 @@ fn damaged_files_are_refused() {
     let data = std::fs::read(&ko).unwrap();
     let k = boot(Config::default());
     let dir = ko.parent().unwrap();
-    for (i, cut) in [0, 3, 63, data.len() / 3, data.len() - 9].into_iter().enumerate() {
+    for (i, cut) in [0, 3, 63, data.len() / 3, data.len() - 9]
+        .into_iter()
+        .enumerate()
+    {
         let p = dir.join(format!("cut{i}.ko"));
         std::fs::write(&p, &data[..cut]).unwrap();
         assert_eq!(k.kldload(&p), Err(ENOEXEC), "cut at {cut}");
@@ -269,8 +319,14 @@ int zero(void) { return (vnet0->vnet_magic_n == VNET_MAGIC_N); }
 
 #[test]
 fn vnet_variables_need_a_current_vnet() {
-    let r = panic_of("VNET_DEFINE_STATIC(int, v); int f(void) { return VNET(v); }", "f");
-    assert!(r.contains("page fault") && r.contains("null pointer") && r.contains("f+"), "{r}");
+    let r = panic_of(
+        "VNET_DEFINE_STATIC(int, v); int f(void) { return VNET(v); }",
+        "f",
+    );
+    assert!(
+        r.contains("page fault") && r.contains("null pointer") && r.contains("f+"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -322,8 +378,14 @@ fn unloading_with_an_armed_callout_is_found() {
 
 #[test]
 fn unloading_with_an_event_handler_is_found() {
-    let r = unload_panics("static void h(void *a) {}", "EVENTHANDLER_REGISTER(shutdown_final, h, NULL, 0);");
-    assert!(r.contains("handler of event \"shutdown_final\" still registered"), "{r}");
+    let r = unload_panics(
+        "static void h(void *a) {}",
+        "EVENTHANDLER_REGISTER(shutdown_final, h, NULL, 0);",
+    );
+    assert!(
+        r.contains("handler of event \"shutdown_final\" still registered"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -347,7 +409,10 @@ void later(void) { epoch_call(net_epoch_preempt, cb, &ctx); }",
         api.call("sloppy", "later", [0; 4]);
         api.kldunload("sloppy")
     });
-    assert!(r.contains("with an epoch callback of its own pending"), "{r}");
+    assert!(
+        r.contains("with an epoch callback of its own pending"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -363,5 +428,11 @@ fn unloading_with_a_sysctl_is_found() {
 fn a_module_left_loaded_is_a_leak() {
     let k = boot_with("left", "");
     let r = k.shutdown_report();
-    assert!(r.leaks.iter().any(|l| l.contains("left.ko is still loaded")), "{:?}", r.leaks);
+    assert!(
+        r.leaks
+            .iter()
+            .any(|l| l.contains("left.ko is still loaded")),
+        "{:?}",
+        r.leaks
+    );
 }

@@ -154,9 +154,16 @@ fn condition_variables_wake_one_or_all() {
 
 #[test]
 fn recursion_is_found_where_not_allowed() {
-    for (f, what) in [("recurse", "mutex \"a\""), ("rw_recurse_", "rw \"rw\""), ("sx_recurse_", "sx \"sx\"")] {
+    for (f, what) in [
+        ("recurse", "mutex \"a\""),
+        ("rw_recurse_", "rw \"rw\""),
+        ("sx_recurse_", "sx \"sx\""),
+    ] {
         let r = report(f);
-        assert!(r.contains(&format!("recursed on non-recursive {what}")) && r.contains("scratch.c:"), "{r}");
+        assert!(
+            r.contains(&format!("recursed on non-recursive {what}")) && r.contains("scratch.c:"),
+            "{r}"
+        );
     }
 }
 
@@ -172,9 +179,16 @@ fn unlocking_what_one_does_not_hold_is_found() {
 #[test]
 fn a_reversed_lock_order_is_found_with_both_places() {
     let r = report("ab_ba");
-    assert!(r.contains("lock order reversal: acquiring \"a\"") && r.contains("\"a\" then \"b\" first at scratch.c"), "{r}");
+    assert!(
+        r.contains("lock order reversal: acquiring \"a\"")
+            && r.contains("\"a\" then \"b\" first at scratch.c"),
+        "{r}"
+    );
     let r = report("cycle3");
-    assert!(r.contains("lock order reversal") && r.contains("\"b\" then \"rw\""), "{r}");
+    assert!(
+        r.contains("lock order reversal") && r.contains("\"b\" then \"rw\""),
+        "{r}"
+    );
 }
 
 #[test]
@@ -226,13 +240,19 @@ fn assertions_fire() {
 #[test]
 fn a_thread_that_ends_with_a_lock_is_found() {
     let r = report("exit_holding");
-    assert!(r.contains("thread exit while holding exclusive sleep mutex \"a\""), "{r}");
+    assert!(
+        r.contains("thread exit while holding exclusive sleep mutex \"a\""),
+        "{r}"
+    );
 }
 
 #[test]
 fn a_sleep_nobody_ends_is_a_deadlock() {
     let r = report("forever");
-    assert!(r.contains("deadlock: nothing can run") && r.contains("sleeps on \"forever\""), "{r}");
+    assert!(
+        r.contains("deadlock: nothing can run") && r.contains("sleeps on \"forever\""),
+        "{r}"
+    );
 }
 
 #[test]
@@ -248,5 +268,8 @@ fn crossed_waits_are_a_deadlock_with_the_holders_named() {
         sched::wakeup(CHANS[0]);
         sched::join(other);
     });
-    assert!(r.contains("sleeps on \"first\"") && r.contains("sleeps on \"second\""), "{r}");
+    assert!(
+        r.contains("sleeps on \"first\"") && r.contains("sleeps on \"second\""),
+        "{r}"
+    );
 }

@@ -45,7 +45,10 @@ fn protection_is_enforced_and_splits_entries() {
         assert_eq!(p.load(mid, &mut [0]), Err(Errno::EFAULT));
         p.mprotect(va, 3 * PAGE, Prot::RW).unwrap();
         assert_eq!(p.load_vec(mid, 10), pattern(3 * PAGE, 2)[PAGE..PAGE + 10]);
-        assert_eq!(p.mprotect(va + 4 * PAGE as u64, PAGE, Prot::R), Err(Errno::ENOMEM));
+        assert_eq!(
+            p.mprotect(va + 4 * PAGE as u64, PAGE, Prot::R),
+            Err(Errno::ENOMEM)
+        );
     });
 }
 
@@ -56,9 +59,16 @@ fn unmapping_the_middle_leaves_the_ends() {
         p.munmap(va + PAGE as u64, 2 * PAGE).unwrap();
         assert_eq!(p.load_vec(va, PAGE), pattern(4 * PAGE, 3)[..PAGE]);
         assert_eq!(p.load(va + PAGE as u64, &mut [0]), Err(Errno::EFAULT));
-        assert_eq!(p.load_vec(va + 3 * PAGE as u64, PAGE), pattern(4 * PAGE, 3)[3 * PAGE..]);
+        assert_eq!(
+            p.load_vec(va + 3 * PAGE as u64, PAGE),
+            pattern(4 * PAGE, 3)[3 * PAGE..]
+        );
         let again = p.mmap_fixed(va + PAGE as u64, PAGE, Prot::RW).unwrap();
-        assert_eq!(p.load_vec(again, PAGE), vec![0; PAGE], "new memory, not the old pages");
+        assert_eq!(
+            p.load_vec(again, PAGE),
+            vec![0; PAGE],
+            "new memory, not the old pages"
+        );
     });
 }
 
@@ -66,11 +76,16 @@ fn unmapping_the_middle_leaves_the_ends() {
 fn the_generation_moves_with_every_change_of_the_map() {
     alone(5, |p| {
         let last = std::cell::Cell::new(p.map_timestamp());
-        let moved = |what: &str| assert_ne!(p.map_timestamp(), last.replace(p.map_timestamp()), "{what}");
+        let moved =
+            |what: &str| assert_ne!(p.map_timestamp(), last.replace(p.map_timestamp()), "{what}");
         let va = p.mmap(2 * PAGE, Prot::RW).unwrap();
         moved("mmap");
         p.store(va, &[1; 8000]).unwrap();
-        assert_eq!(p.map_timestamp(), last.get(), "a zero-fill fault does not change the map");
+        assert_eq!(
+            p.map_timestamp(),
+            last.get(),
+            "a zero-fill fault does not change the map"
+        );
         p.mprotect(va, PAGE, Prot::R).unwrap();
         moved("mprotect");
         p.mlock(va, PAGE).unwrap();
@@ -82,7 +97,11 @@ fn the_generation_moves_with_every_change_of_the_map() {
         p.store(va + PAGE as u64, &[2]).unwrap();
         moved("the copy-on-write fault that makes the shadow object");
         p.store(va + PAGE as u64, &[3]).unwrap();
-        assert_eq!(p.map_timestamp(), last.get(), "the second store finds the shadow");
+        assert_eq!(
+            p.map_timestamp(),
+            last.get(),
+            "the second store finds the shadow"
+        );
         child.join();
     });
 }
@@ -98,14 +117,22 @@ fn fork_copies_on_write_both_ways() {
                 assert_eq!(c.phys_of(va), Some(before), "shared until someone writes");
                 c.store(va, b"child").unwrap();
                 c.sleep(ends::ms(2));
-                (c.load_vec(va, 6), c.load_vec(va + PAGE as u64, 6), c.phys_of(va))
+                (
+                    c.load_vec(va, 6),
+                    c.load_vec(va + PAGE as u64, 6),
+                    c.phys_of(va),
+                )
             })
             .unwrap();
         p.sleep(ends::ms(1));
         p.store(va + PAGE as u64, b"parent").unwrap();
         let (first, second, theirs) = child.join();
         assert_eq!(&first[..5], b"child");
-        assert_eq!(second, pattern(2 * PAGE, 4)[PAGE..PAGE + 6], "the parent's store is not seen");
+        assert_eq!(
+            second,
+            pattern(2 * PAGE, 4)[PAGE..PAGE + 6],
+            "the parent's store is not seen"
+        );
         assert_eq!(p.load_vec(va, 6), pattern(2 * PAGE, 4)[..6]);
         assert_ne!(theirs, Some(before));
     });
@@ -146,7 +173,10 @@ fn grandchildren_see_through_chains_of_shadows() {
             })
             .unwrap();
         let (g, c) = child.join();
-        assert_eq!((g.as_slice(), c.as_slice()), (&b"chilXXXX"[..], &b"childish"[..]));
+        assert_eq!(
+            (g.as_slice(), c.as_slice()),
+            (&b"chilXXXX"[..], &b"childish"[..])
+        );
         assert_eq!(p.load_vec(va, 8), b"original");
     });
 }
@@ -163,9 +193,16 @@ fn objects_are_mapped_shared_or_private() {
         assert_eq!(p.load_vec(private, 13), b"in the object");
         p.store(private, b"my").unwrap();
         assert_eq!(p.load_vec(shared + PAGE as u64, 13), b"in the object");
-        assert_eq!(p.mmap_object(&o, 100, PAGE, Prot::RW, true), Err(Errno::EINVAL));
+        assert_eq!(
+            p.mmap_object(&o, 100, PAGE, Prot::RW, true),
+            Err(Errno::EINVAL)
+        );
         o.truncate(PAGE);
-        assert_eq!(p.load(shared + PAGE as u64, &mut [0]), Err(Errno::EFAULT), "past the new end");
+        assert_eq!(
+            p.load(shared + PAGE as u64, &mut [0]),
+            Err(Errno::EFAULT),
+            "past the new end"
+        );
         assert_eq!(p.load_vec(private, 2), b"my", "a private copy stays");
         p.load(shared, &mut [0]).unwrap();
     })
@@ -183,7 +220,11 @@ fn locked_memory_obeys_its_limit_and_survives_unmapping() {
         assert_eq!(p.mlock(va + 2 * PAGE as u64, 1), Err(Errno::ENOMEM));
         p.munmap(va, PAGE).unwrap();
         p.mlock(va + 2 * PAGE as u64, 1).unwrap();
-        assert_eq!(p.munlock(va, PAGE), Err(Errno::ENOMEM), "nothing is mapped there any more");
+        assert_eq!(
+            p.munlock(va, PAGE),
+            Err(Errno::ENOMEM),
+            "nothing is mapped there any more"
+        );
     })
     .join();
     k.shutdown();
@@ -195,9 +236,15 @@ fn fork_copies_locked_memory_at_once() {
         let va = p.alloc(&pattern(PAGE, 5));
         p.mlock(va, PAGE).unwrap();
         let before = p.phys_of(va).unwrap();
-        let child = p.fork(move |c| (c.phys_of(va), c.load_vec(va, PAGE))).unwrap();
+        let child = p
+            .fork(move |c| (c.phys_of(va), c.load_vec(va, PAGE)))
+            .unwrap();
         p.store(va, b"x").unwrap();
-        assert_eq!(p.phys_of(va), Some(before), "a wired page stays where it is");
+        assert_eq!(
+            p.phys_of(va),
+            Some(before),
+            "a wired page stays where it is"
+        );
         let (theirs, bytes) = child.join();
         assert_ne!(theirs, Some(before));
         assert_eq!(bytes, pattern(PAGE, 5));
@@ -223,9 +270,14 @@ fn frames_are_contiguous_only_in_part() {
     alone(13, |p| {
         let n = 64;
         let va = p.alloc(&vec![1; n * PAGE]);
-        let pa: Vec<u64> = (0..n).map(|i| p.phys_of(va + (i * PAGE) as u64).unwrap()).collect();
+        let pa: Vec<u64> = (0..n)
+            .map(|i| p.phys_of(va + (i * PAGE) as u64).unwrap())
+            .collect();
         let joined = pa.windows(2).filter(|w| w[1] == w[0] + PAGE as u64).count();
-        assert!(joined > 0 && joined < n - 1, "{joined} of {n} pages follow the one before");
+        assert!(
+            joined > 0 && joined < n - 1,
+            "{joined} of {n} pages follow the one before"
+        );
     });
 }
 
@@ -235,7 +287,9 @@ fn the_layout_of_frames_depends_on_the_seed() {
         alone(seed, |p| {
             let va = p.alloc(&vec![1; 16 * PAGE]);
             let first = p.phys_of(va).unwrap();
-            (0..16).map(|i| p.phys_of(va + i * PAGE as u64).unwrap() as i64 - first as i64).collect::<Vec<_>>()
+            (0..16)
+                .map(|i| p.phys_of(va + i * PAGE as u64).unwrap() as i64 - first as i64)
+                .collect::<Vec<_>>()
         })
     };
     assert_eq!(layout(1), layout(1));
@@ -244,7 +298,10 @@ fn the_layout_of_frames_depends_on_the_seed() {
 
 #[test]
 fn running_out_of_frames_is_a_fault_not_a_crash() {
-    let k = ukern::boot(ukern::Config { user_frames: 300, ..ukern::Config::seed(14) });
+    let k = ukern::boot(ukern::Config {
+        user_frames: 300,
+        ..ukern::Config::seed(14)
+    });
     k.spawn(ProcConfig::default(), |p| {
         let va = p.mmap(400 * PAGE, Prot::RW).unwrap();
         assert_eq!(p.fill(va, 400 * PAGE, 1), Err(Errno::EFAULT));

@@ -8,7 +8,10 @@ use ukern::proc::{Errno, Exit, ProcConfig, SigAction, Signal};
 #[test]
 fn closures_return_values_and_exit_codes() {
     let k = kernel(1);
-    assert_eq!(k.spawn(ProcConfig::default(), |_| 42).wait(), Exit::Returned(42));
+    assert_eq!(
+        k.spawn(ProcConfig::default(), |_| 42).wait(),
+        Exit::Returned(42)
+    );
     let c = k.spawn(ProcConfig::default(), |p| -> u32 { p.exit(3) });
     assert_eq!(c.wait(), Exit::Code(3));
     k.shutdown();
@@ -117,7 +120,10 @@ fn fork_and_dup_share_the_open_file() {
         },
         |p, fd| {
             assert_eq!(p.recv_exact(fd, 14).unwrap(), b"from the child");
-            assert!(p.recv_bytes(fd, 1).unwrap().is_empty(), "closed with the last descriptor");
+            assert!(
+                p.recv_bytes(fd, 1).unwrap().is_empty(),
+                "closed with the last descriptor"
+            );
         },
     );
 }
@@ -139,7 +145,10 @@ fn threads_share_memory_and_end_with_the_process() {
 #[test]
 fn descriptors_run_out() {
     let k = kernel(10);
-    let cfg = ProcConfig { nofile: 3, ..ProcConfig::default() };
+    let cfg = ProcConfig {
+        nofile: 3,
+        ..ProcConfig::default()
+    };
     k.spawn(cfg, |p| {
         let fds: Vec<i32> = (0..3).map(|_| p.socket().unwrap()).collect();
         assert_eq!(fds, [0, 1, 2]);

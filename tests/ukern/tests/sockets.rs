@@ -3,7 +3,9 @@
 mod ends;
 
 use ends::{PORT, alone, dial, kernel, listener, ms, pair, pattern};
-use ukern::proc::{Errno, MsgFlags, Poll, ProcConfig, Prot, Shut, Signal, SockOpt, SockOptName, addr};
+use ukern::proc::{
+    Errno, MsgFlags, Poll, ProcConfig, Prot, Shut, Signal, SockOpt, SockOptName, addr,
+};
 
 #[test]
 fn a_few_bytes_each_way_and_a_clean_close() {
@@ -12,7 +14,10 @@ fn a_few_bytes_each_way_and_a_clean_close() {
         |p, fd| {
             let got = p.recv_exact(fd, 5).unwrap();
             p.send_all(fd, b"world").unwrap();
-            assert!(p.recv_bytes(fd, 10).unwrap().is_empty(), "end of file after the peer's close");
+            assert!(
+                p.recv_bytes(fd, 10).unwrap().is_empty(),
+                "end of file after the peer's close"
+            );
             got
         },
         |p, fd| {
@@ -90,7 +95,10 @@ fn a_nonblocking_connect_goes_through_einprogress() {
             let s = p.socket().unwrap();
             p.set_nonblock(s, true).unwrap();
             let l = listener(p, 6000);
-            assert_eq!(p.connect(s, addr("127.0.0.1", 6000)), Err(Errno::EINPROGRESS));
+            assert_eq!(
+                p.connect(s, addr("127.0.0.1", 6000)),
+                Err(Errno::EINPROGRESS)
+            );
             assert_eq!(p.connect(s, addr("127.0.0.1", 6000)), Err(Errno::EALREADY));
             assert!(p.poll(s, Poll::OUT, None).unwrap().writable);
             assert_eq!(p.getsockopt(s, SockOptName::Error), Ok(0));
@@ -126,7 +134,10 @@ fn nonblocking_calls_say_ewouldblock() {
         },
         |p, fd| {
             p.sleep(ms(5));
-            let f = MsgFlags { dontwait: true, ..MsgFlags::default() };
+            let f = MsgFlags {
+                dontwait: true,
+                ..MsgFlags::default()
+            };
             let va = p.mmap(1 << 20, Prot::RW).unwrap();
             let n = p.recv(fd, va, 1 << 20, f).unwrap();
             assert!(n > 0);
@@ -140,8 +151,14 @@ fn peek_leaves_the_data_and_waitall_waits_for_all_of_it() {
         5,
         |p, fd| {
             let va = p.mmap(4096, Prot::RW).unwrap();
-            let peek = MsgFlags { peek: true, ..MsgFlags::default() };
-            let all = MsgFlags { waitall: true, ..MsgFlags::default() };
+            let peek = MsgFlags {
+                peek: true,
+                ..MsgFlags::default()
+            };
+            let all = MsgFlags {
+                waitall: true,
+                ..MsgFlags::default()
+            };
             let n = p.recv(fd, va, 2, peek).unwrap();
             assert_eq!(p.load_vec(va, n), &b"ab"[..n]);
             assert_eq!(p.recv(fd, va, 8, all), Ok(8));
@@ -185,7 +202,10 @@ fn epipe_raises_sigpipe_unless_told_not_to() {
         |p, fd| {
             p.shutdown(fd, Shut::Wr).unwrap();
             let va = p.alloc(b"x");
-            let quiet = MsgFlags { nosignal: true, ..MsgFlags::default() };
+            let quiet = MsgFlags {
+                nosignal: true,
+                ..MsgFlags::default()
+            };
             assert_eq!(p.send(fd, va, 1, quiet), Err(Errno::EPIPE));
             p.setsockopt(fd, SockOpt::NoSigpipe(true)).unwrap();
             assert_eq!(p.write(fd, va, 1), Err(Errno::EPIPE));
@@ -203,7 +223,10 @@ fn linger_zero_resets_the_peer_once() {
         8,
         |p, fd| {
             assert_eq!(p.recv_bytes(fd, 10), Err(Errno::ECONNRESET));
-            assert!(p.recv_bytes(fd, 10).unwrap().is_empty(), "the error is reported once");
+            assert!(
+                p.recv_bytes(fd, 10).unwrap().is_empty(),
+                "the error is reported once"
+            );
             assert_eq!(p.send_bytes(fd, b"x"), Err(Errno::EPIPE));
         },
         |p, fd| {
@@ -222,7 +245,10 @@ fn data_for_a_closed_program_resets_the_sender() {
             assert!(p.recv_bytes(fd, 1).unwrap().is_empty());
             p.send_bytes(fd, b"too late").unwrap();
             p.sleep(ms(5));
-            assert_eq!(p.getsockopt(fd, SockOptName::Error), Ok(i64::from(Errno::ECONNRESET.0)));
+            assert_eq!(
+                p.getsockopt(fd, SockOptName::Error),
+                Ok(i64::from(Errno::ECONNRESET.0))
+            );
             assert_eq!(p.send_bytes(fd, b"x"), Err(Errno::EPIPE));
         },
     );
@@ -242,7 +268,11 @@ fn close_with_linger_waits_for_the_data_to_go() {
             p.send_all(fd, &pattern(200_000, 1)).unwrap();
             let before = p.now();
             p.close(fd).unwrap();
-            assert!(p.now() - before > ms(20), "close came back at {:?}", p.now() - before);
+            assert!(
+                p.now() - before > ms(20),
+                "close came back at {:?}",
+                p.now() - before
+            );
         },
     );
 }
@@ -275,11 +305,18 @@ fn socket_buffers_take_their_sizes_and_limits() {
         assert_eq!(p.getsockopt(s, SockOptName::SndLowat), Ok(2048));
         p.setsockopt(s, SockOpt::SndBuf(100_000)).unwrap();
         assert_eq!(p.getsockopt(s, SockOptName::SndBuf), Ok(100_000));
-        assert_eq!(p.setsockopt(s, SockOpt::RcvBuf(64 << 20)), Err(Errno::ENOBUFS));
+        assert_eq!(
+            p.setsockopt(s, SockOpt::RcvBuf(64 << 20)),
+            Err(Errno::ENOBUFS)
+        );
         assert_eq!(p.setsockopt(s, SockOpt::RcvBuf(0)), Err(Errno::EINVAL));
         p.setsockopt(s, SockOpt::RcvLowat(10_000)).unwrap();
         p.setsockopt(s, SockOpt::RcvBuf(5000)).unwrap();
-        assert_eq!(p.getsockopt(s, SockOptName::RcvLowat), Ok(5000), "the low mark follows the buffer");
+        assert_eq!(
+            p.getsockopt(s, SockOptName::RcvLowat),
+            Ok(5000),
+            "the low mark follows the buffer"
+        );
         p.setsockopt(s, SockOpt::NoDelay(true)).unwrap();
         assert_eq!(p.getsockopt(s, SockOptName::NoDelay), Ok(1));
     });
@@ -298,7 +335,10 @@ fn accepted_sockets_inherit_from_the_listener() {
         assert_eq!(p.getsockopt(l, SockOptName::AcceptConn), Ok(1));
         let (fd, _) = p.accept(l).unwrap();
         let rcv = p.getsockopt(fd, SockOptName::RcvBuf).unwrap();
-        assert!((20_000..36_000).contains(&rcv) && rcv % 16_344 == 0, "rounded up to segments: {rcv}");
+        assert!(
+            (20_000..36_000).contains(&rcv) && rcv % 16_344 == 0,
+            "rounded up to segments: {rcv}"
+        );
         assert_eq!(p.linger(fd).unwrap().map(|d| d.as_secs()), Some(3));
         assert_eq!(p.getsockopt(fd, SockOptName::NoDelay), Ok(1));
         p.setsockopt(fd, SockOpt::Linger(None)).unwrap();
@@ -441,7 +481,11 @@ fn a_fault_in_the_buffer_is_efault_and_loses_nothing_behind_it() {
             p.wait_readable(fd).unwrap();
             p.sleep(ms(2));
             assert_eq!(p.read(fd, va + 4096, 100), Err(Errno::EFAULT));
-            assert_eq!(p.recv_exact(fd, 3000).unwrap(), pattern(3000, 9), "nothing was taken");
+            assert_eq!(
+                p.recv_exact(fd, 3000).unwrap(),
+                pattern(3000, 9),
+                "nothing was taken"
+            );
             assert_eq!(p.write(fd, va + 4000, 200), Err(Errno::EFAULT));
         },
         |p, fd| p.send_all(fd, &pattern(3000, 9)).unwrap(),
@@ -461,7 +505,10 @@ fn two_stacks_talk_over_a_shared_network_only() {
     let c = k.spawn(ProcConfig::vnet(0), |p| {
         p.sleep(ms(5));
         let fd = p.socket().unwrap();
-        assert_eq!(p.connect(fd, addr("127.0.0.1", PORT)), Err(Errno::ECONNREFUSED));
+        assert_eq!(
+            p.connect(fd, addr("127.0.0.1", PORT)),
+            Err(Errno::ECONNREFUSED)
+        );
     });
     s.join();
     c.join();
@@ -477,7 +524,10 @@ fn send_with_eof_closes_behind_the_data() {
         },
         |p, fd| {
             let va = p.alloc(b"last words");
-            let eof = MsgFlags { eof: true, ..MsgFlags::default() };
+            let eof = MsgFlags {
+                eof: true,
+                ..MsgFlags::default()
+            };
             p.send(fd, va, 10, eof).unwrap();
             assert_eq!(p.send_bytes(fd, b"x"), Err(Errno::EPIPE));
         },

@@ -92,7 +92,9 @@ fn value(func: &str) -> u64 {
 fn callouts_fire_in_order_of_time() {
     let k = boot_with("scratch", SRC);
     assert_eq!(k.call("scratch", "co_order", [0; 4]), 1);
-    let log: Vec<u64> = (0..3).map(|i| k.call("scratch", "logged", [i, 0, 0, 0])).collect();
+    let log: Vec<u64> = (0..3)
+        .map(|i| k.call("scratch", "logged", [i, 0, 0, 0]))
+        .collect();
     assert_eq!(log, [1, 2, 3]);
     k.kldunload("scratch").unwrap();
     k.shutdown();
@@ -108,8 +110,13 @@ fn the_clock_stands_still_until_it_is_let_go() {
     assert_eq!(k.call("scratch", "nlogged", [0; 4]), 2);
     k.run_for(10 * SBT_1S);
     assert_eq!(k.call("scratch", "nlogged", [0; 4]), 5);
-    let t: Vec<i64> = (0..5).map(|i| i64::from(k.call("scratch", "logged", [i, 0, 0, 0]) as i32)).collect();
-    assert!(t.windows(2).all(|w| (1000..1003).contains(&(w[1] - w[0]))), "{t:?}");
+    let t: Vec<i64> = (0..5)
+        .map(|i| i64::from(k.call("scratch", "logged", [i, 0, 0, 0]) as i32))
+        .collect();
+    assert!(
+        t.windows(2).all(|w| (1000..1003).contains(&(w[1] - w[0]))),
+        "{t:?}"
+    );
     k.kldunload("scratch").unwrap();
     k.shutdown();
 }
@@ -162,8 +169,16 @@ fn taskqueue_misuse_is_found() {
     let k = boot_with("scratch", SRC);
     k.call("scratch", "tq_keep", [0; 4]);
     let r = k.shutdown_report();
-    assert!(r.leaks.iter().any(|l| l.contains("taskqueue \"scratch\"")), "{:?}", r.leaks);
-    assert!(r.leaks.iter().any(|l| l.contains("thread \"scratch tq\"")), "{:?}", r.leaks);
+    assert!(
+        r.leaks.iter().any(|l| l.contains("taskqueue \"scratch\"")),
+        "{:?}",
+        r.leaks
+    );
+    assert!(
+        r.leaks.iter().any(|l| l.contains("thread \"scratch tq\"")),
+        "{:?}",
+        r.leaks
+    );
 }
 
 #[test]
@@ -189,13 +204,22 @@ fn event_handlers_run_by_priority_until_removed() {
 #[test]
 fn faults_of_modules_are_reported_by_function() {
     let r = report("null_");
-    assert!(r.contains("page fault: address 0x8 (null pointer), in scratch.ko: null_+"), "{r}");
+    assert!(
+        r.contains("page fault: address 0x8 (null pointer), in scratch.ko: null_+"),
+        "{r}"
+    );
     let r = report("overflow");
-    assert!(r.contains("kernel stack overflow in scratch.ko: overflow+"), "{r}");
+    assert!(
+        r.contains("kernel stack overflow in scratch.ko: overflow+"),
+        "{r}"
+    );
     let r = report("divide");
     assert!(r.contains("divide error in scratch.ko: divide+"), "{r}");
     let r = report("abort_");
-    assert!(r.contains("illegal instruction") && r.contains("abort_+"), "{r}");
+    assert!(
+        r.contains("illegal instruction") && r.contains("abort_+"),
+        "{r}"
+    );
     assert!(report("panics").contains("panic: out of luck: 13"));
     assert!(report("asserts").contains("nlog is 0"));
 }
@@ -207,7 +231,10 @@ fn a_report_names_seed_time_and_thread() {
     k.kldload(&ko).unwrap();
     let api = k.api();
     let r = k.expect_panic(move || api.call("scratch", "panics", [0; 4]));
-    assert!(r.contains("seed 0xfeed") && r.contains("thread doomed"), "{r}");
+    assert!(
+        r.contains("seed 0xfeed") && r.contains("thread doomed"),
+        "{r}"
+    );
 }
 
 #[test]
@@ -224,7 +251,10 @@ fn printf_speaks_the_kernels_dialect() {
     let k = boot_with("scratch", SRC);
     k.call("scratch", "prints", [0; 4]);
     let con = k.console();
-    assert_eq!(con[0], "-5 7 ff 0x1234567890 str z    42|42   |00042 0x10 abc -9 8 44 %");
+    assert_eq!(
+        con[0],
+        "-5 7 ff 0x1234567890 str z    42|42   |00042 0x10 abc -9 8 44 %"
+    );
     assert_eq!(con[1], "5<ONE,THREE> 01:02:03:04:05:06");
     assert_eq!(con[2], "logged 1 2 3 4 5 6 7");
     k.kldunload("scratch").unwrap();
@@ -256,7 +286,10 @@ fn a_seed_is_a_schedule() {
     assert_eq!(a, race(5, 16));
     assert_ne!(a, race(6, 16));
     let calm = race(5, 0).0;
-    assert!(calm.chunks(50).all(|c| c.iter().all(|&x| x == c[0])), "no preemption, no interleaving");
+    assert!(
+        calm.chunks(50).all(|c| c.iter().all(|&x| x == c[0])),
+        "no preemption, no interleaving"
+    );
 }
 
 #[test]
@@ -274,7 +307,10 @@ fn a_panic_of_a_closure_reaches_the_test() {
 
 #[test]
 fn what_hangs_is_reported() {
-    let k = boot(Config { hang: 60 * SBT_1S, ..Config::default() });
+    let k = boot(Config {
+        hang: 60 * SBT_1S,
+        ..Config::default()
+    });
     let err = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         k.exec(|| {
             loop {
@@ -284,7 +320,10 @@ fn what_hangs_is_reported() {
     }))
     .expect_err("hung");
     let text = err.downcast_ref::<String>().expect("a report");
-    assert!(text.contains("hung: too much virtual time passed") && text.contains("\"snooze\""), "{text}");
+    assert!(
+        text.contains("hung: too much virtual time passed") && text.contains("\"snooze\""),
+        "{text}"
+    );
     drop(k);
 }
 

@@ -143,12 +143,12 @@ impl<O: Os> Rx<O> {
         if cpl.status != wire::CplStatus(0) {
             return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
         }
-        if self.dead {
-            return Ok(());
-        }
         if cpl.word == wire::W_T_FLAGS && cpl.cookie == COOKIE_DDP0 {
             if !core::mem::take(&mut self.enabling) {
                 return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
+            }
+            if self.dead {
+                return Ok(());
             }
             if self.mode == Mode::Requested {
                 self.now_on();
@@ -161,6 +161,12 @@ impl<O: Os> Rx<O> {
         let Some(due) = self.replies.get(i).and_then(|n| n.checked_sub(1)) else {
             return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
         };
+        if self.dead {
+            if let Some(n) = self.replies.get_mut(i) {
+                *n = due;
+            }
+            return Ok(());
+        }
         self.note_plain(os);
         // If the buffer came back by itself meanwhile, all was said then.
         if let Some(Buf::Invalidating(a)) = self.bufs.get(i) {

@@ -209,6 +209,7 @@ impl<O: Os> Rx<O> {
             }
             Fate::Report => done == 0 || (piece_full && !last),
             Fate::Yield => n == 0 || (piece_full && !last),
+            Fate::Resync => true,
         };
         if fate == Fate::Report {
             self.no_flush = done == 0;

@@ -2,7 +2,7 @@
 
 use super::Rx;
 use crate::ddp::wrs::{self, Arm};
-use crate::ddp::{Armed, Buf, Mode, Stop, page_off};
+use crate::ddp::{Armed, Buf, MAX_MOVE, Mode, Stop, page_off};
 use crate::os::{Job, JobQueue, Os};
 use crate::shared::Shared;
 
@@ -38,9 +38,16 @@ impl<O: Os> Rx<O> {
         let push = self.psh || os.nonblocking() || self.fin;
         if let Some(Buf::Posted(a)) = self.bufs.get_mut(self.active)
             && a.stop.is_none()
-            && (push || avail >= a.end.saturating_sub(a.done()))
         {
-            a.stop = Some(Stop::Flush);
+            if push || avail >= a.end.saturating_sub(a.done()) {
+                a.stop = Some(Stop::Flush);
+            } else if avail != a.kept()
+                && a.room() > MAX_MOVE
+                && self.resynced != Some((a.job.id(), a.start))
+            {
+                self.resynced = Some((a.job.id(), a.start));
+                a.stop = Some(Stop::Resync);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::run::{Cmd, Runner, need};
+use crate::sysdir::symbols::{self, Finder, Provider, Report};
 
 /// What one module is held against.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,16 @@ pub struct Spec {
     pub forbidden: Vec<String>,
     /// Whether it may hold code of the `alloc` crate.
     pub alloc: bool,
+}
+
+/// Looks the undefined names of the module at `path` up in a source tree.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn look_up(path: &Path, finder: &mut Finder<'_>, providers: &[Provider]) -> Result<Report> {
+    let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let names = symbols::undefined(&bytes)?;
+    Ok(finder.find(&names, providers))
 }
 
 /// Runs every gate over the module at `path`.

@@ -18,7 +18,7 @@ const RELOCATIONS: [u32; 4] = [
 ];
 
 /// Bounds of linker sets, which the kernel's linker fills in itself.
-const SET_BOUNDS: [&str; 2] = ["__start_set_", "__stop_set_"];
+pub(crate) const SET_BOUNDS: [&str; 2] = ["__start_set_", "__stop_set_"];
 
 /// Everything wrong with the file's type, relocations and symbols.
 ///

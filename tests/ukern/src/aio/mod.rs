@@ -17,7 +17,9 @@ use crate::ksym::{Export, KData};
 use crate::net::k;
 use crate::{kpanic, sched, sys};
 
-pub(crate) use soaio::{c::soaio_queue_generic_c, c::soaio_rcv_task, c::soaio_snd_task, sowakeup_aio};
+pub(crate) use soaio::{
+    c::soaio_queue_generic_c, c::soaio_rcv_task, c::soaio_snd_task, sowakeup_aio,
+};
 
 // kaiocb.jobflags, private to vfs_aio.c.
 const QUEUEING: i32 = 0x01;
@@ -89,7 +91,11 @@ pub(crate) fn shutdown() {
 
 pub(crate) fn leaks() -> Vec<String> {
     let n = STATE.with(|s| s.total);
-    if n > 0 { vec![format!("{n} aio requests")] } else { Vec::new() }
+    if n > 0 {
+        vec![format!("{n} aio requests")]
+    } else {
+        Vec::new()
+    }
 }
 
 fn with<R>(p: Kp<sys::proc_>, f: impl FnOnce(&mut Kaio) -> R) -> R {
@@ -124,7 +130,13 @@ fn init_info(mut p: Kp<sys::proc_>) {
     let mtx: Kp<sys::mtx> = kmem::alloc_zeroed(&M_AIO);
     k::mtx_init(mtx.ptr(), c"aiomtx", 0);
     STATE.with(|s| {
-        let info = Kaio { mtx, rundown: false, all: Vec::new(), queue: Vec::new(), done: Vec::new() };
+        let info = Kaio {
+            mtx,
+            rundown: false,
+            all: Vec::new(),
+            queue: Vec::new(),
+            done: Vec::new(),
+        };
         s.procs.insert(p.addr(), info);
     });
     p.p_aioinfo = mtx.ptr().cast();
@@ -260,7 +272,13 @@ pub(crate) fn rundown(mut p: Kp<sys::proc_>) {
         if with(p, |i| i.queue.is_empty()) {
             break;
         }
-        k::msleep(chan(p), p.p_aioinfo.cast(), false, "aioprn", Some(sched::SBT_1S));
+        k::msleep(
+            chan(p),
+            p.p_aioinfo.cast(),
+            false,
+            "aioprn",
+            Some(sched::SBT_1S),
+        );
     }
     while let Some(job) = with(p, |i| i.done.pop()) {
         forget(p, job);
@@ -269,7 +287,9 @@ pub(crate) fn rundown(mut p: Kp<sys::proc_>) {
         lock(p);
     }
     unlock(p);
-    let Some(info) = STATE.with(|s| s.procs.remove(&p.addr())) else { return };
+    let Some(info) = STATE.with(|s| s.procs.remove(&p.addr())) else {
+        return;
+    };
     p.p_aioinfo = std::ptr::null_mut();
     k::mtx_destroy(info.mtx.ptr());
     kmem::free_obj(info.mtx, &M_AIO);
@@ -302,13 +322,17 @@ pub(crate) fn switch_to(new: Kp<sys::vmspace>) {
 }
 
 pub(crate) use syscalls::{
-    aio_cancel as sys_cancel, aio_error as sys_error, aio_return as sys_return, aio_suspend as sys_suspend,
-    aio_waitcomplete as sys_waitcomplete, aqueue, as_bytes, new_aiocb,
+    aio_cancel as sys_cancel, aio_error as sys_error, aio_return as sys_return,
+    aio_suspend as sys_suspend, aio_waitcomplete as sys_waitcomplete, aqueue, as_bytes, new_aiocb,
 };
 
 /// Jobs of a process that are not finished, for tests.
 pub(crate) fn pending(p: Kp<sys::proc_>) -> usize {
-    if has_info(p) { with(p, |i| i.queue.len()) } else { 0 }
+    if has_info(p) {
+        with(p, |i| i.queue.len())
+    } else {
+        0
+    }
 }
 
 mod c {

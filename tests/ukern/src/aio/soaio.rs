@@ -93,7 +93,9 @@ fn daemon() {
             t.ta_pending = 0;
             let (func, ctx) = (t.ta_func, t.ta_context);
             k::mtx_unlock(jobs_lock());
-            let Some(func) = func else { kpanic!("soaio task without a function") };
+            let Some(func) = func else {
+                kpanic!("soaio task without a function")
+            };
             // SAFETY: the task's own function and context; its owner keeps both until it has run.
             unsafe { func(ctx, pending) };
             crate::locks::check_none_held("return of a soaio task");
@@ -127,15 +129,9 @@ fn ready(so: Kp<sys::socket>, which: Which) -> bool {
     sosend::ready(so, which)
 }
 
-/// What became of a turn at a job.
-enum Turn {
-    Finished,
-    /// It went back to the head of the queue. Buffer lock held.
-    Queued,
-}
-
-/// One go at a job; buffer lock held on entry and return, dropped meanwhile.
-fn process_job(so: Kp<sys::socket>, which: Which, mut job: Job) -> Turn {
+/// One go at a job, which ends or goes back to the head of the queue. Buffer lock held on entry
+/// and return, dropped meanwhile.
+fn process_job(so: Kp<sys::socket>, which: Which, job: Job) {
     let mtx = so.sb_mtx(which);
     k::mtx_unlock(mtx);
     aio::switch_vmspace(job);
@@ -174,12 +170,12 @@ fn process_job(so: Kp<sys::socket>, which: Which, mut job: Job) -> Turn {
                 }
                 if aio::set_cancel(job, Some(c::soo_aio_cancel)) {
                     so.sb(which).aioq().push_front(job);
-                    return Turn::Queued;
+                    return;
                 }
                 k::mtx_unlock(mtx);
                 end(job, done);
                 k::mtx_lock(mtx);
-                return Turn::Finished;
+                return;
             }
             k::mtx_unlock(mtx);
         }
@@ -192,7 +188,7 @@ fn process_job(so: Kp<sys::socket>, which: Which, mut job: Job) -> Turn {
             aio::complete(job, done, 0);
         }
         k::mtx_lock(mtx);
-        return Turn::Finished;
+        return;
     }
 }
 
@@ -220,7 +216,9 @@ fn process(so: Kp<sys::socket>, which: Which) {
         let sb = so.sb(which);
         k::mtx_lock(so.sb_mtx(which));
         while !sb.aioq().is_empty() && ready(so, which) {
-            let Some(job) = sb.aioq().pop_front() else { break };
+            let Some(job) = sb.aioq().pop_front() else {
+                break;
+            };
             if !aio::clear_cancel(job) {
                 continue;
             }
@@ -256,7 +254,9 @@ fn which_of(job: Job) -> Option<Which> {
 
 /// `soaio_queue_generic`.
 fn queue_generic(so: Kp<sys::socket>, job: Job) -> i32 {
-    let Some(which) = which_of(job) else { return sys::EINVAL as i32 };
+    let Some(which) = which_of(job) else {
+        return sys::EINVAL as i32;
+    };
     let mtx = so.sb_mtx(which);
     k::mtx_lock(mtx);
     if so.listening() {
@@ -286,7 +286,9 @@ pub(crate) mod c {
     pub(super) unsafe extern "C" fn soo_aio_cancel(job: *mut sys::kaiocb) {
         let job = Kp::new(job);
         let so: Kp<sys::socket> = Kp::new(Kp::new(job.fd_file).f_data.cast());
-        let Some(which) = which_of(job) else { kpanic!("soaio: cancel of a job of another kind") };
+        let Some(which) = which_of(job) else {
+            kpanic!("soaio: cancel of a job of another kind")
+        };
         let sb = so.sb(which);
         k::mtx_lock(so.sb_mtx(which));
         if !aio::cancel_cleared(job) {
@@ -299,7 +301,10 @@ pub(crate) mod c {
         end(job, done_of(job));
     }
     /// `pr_aio_queue` of TCP, and what a driver's hook falls back to.
-    pub(crate) unsafe extern "C" fn soaio_queue_generic_c(so: *mut sys::socket, job: *mut sys::kaiocb) -> c_int {
+    pub(crate) unsafe extern "C" fn soaio_queue_generic_c(
+        so: *mut sys::socket,
+        job: *mut sys::kaiocb,
+    ) -> c_int {
         queue_generic(Kp::new(so), Kp::new(job))
     }
     /// `soaio_rcv`.

@@ -11,10 +11,10 @@ use crate::proc::{AioCancel, Errno, Sys, file};
 use crate::sched::Sbt;
 use crate::{sys, vm};
 
-const STATUS: u64 =
-    (std::mem::offset_of!(sys::aiocb, _aiocb_private) + std::mem::offset_of!(sys::__aiocb_private, status)) as u64;
-const ERROR: u64 =
-    (std::mem::offset_of!(sys::aiocb, _aiocb_private) + std::mem::offset_of!(sys::__aiocb_private, error)) as u64;
+const STATUS: u64 = (std::mem::offset_of!(sys::aiocb, _aiocb_private)
+    + std::mem::offset_of!(sys::__aiocb_private, status)) as u64;
+const ERROR: u64 = (std::mem::offset_of!(sys::aiocb, _aiocb_private)
+    + std::mem::offset_of!(sys::__aiocb_private, error)) as u64;
 const UIO_MAXIOV: usize = 1024;
 
 fn curproc() -> Kp<sys::proc_> {
@@ -51,7 +51,10 @@ fn read_iov(ucb: &sys::aiocb) -> Sys<*mut sys::uio> {
     let p = kmem::malloc(len, M_AIO.addr(), (sys::M_WAITOK | sys::M_ZERO) as i32);
     let mut uio: Kp<sys::uio> = Kp::new(p.cast());
     let iov = p.wrapping_add(size_of::<sys::uio>());
-    let e = vm::copyin(ucb.aio_buf as u64, crate::kp::bytes_mut(iov, n * size_of::<sys::iovec>()));
+    let e = vm::copyin(
+        ucb.aio_buf as u64,
+        crate::kp::bytes_mut(iov, n * size_of::<sys::iovec>()),
+    );
     if e != 0 {
         free_uio(uio.ptr());
         return Err(Errno(e));
@@ -84,8 +87,13 @@ pub(crate) fn aqueue(ujob: u64, opcode: u32) -> Sys<()> {
     }
     store(ujob, STATUS, -1);
     store(ujob, ERROR, 0);
-    let full = STATE.with(|s| s.total >= MAX_TOTAL) || aio::with(p, |i| i.all.len() >= MAX_PER_PROC);
-    let r = if full { Err(Errno::EAGAIN) } else { queue(p, ujob, opcode) };
+    let full =
+        STATE.with(|s| s.total >= MAX_TOTAL) || aio::with(p, |i| i.all.len() >= MAX_PER_PROC);
+    let r = if full {
+        Err(Errno::EAGAIN)
+    } else {
+        queue(p, ujob, opcode)
+    };
     if let Err(e) = r {
         store(ujob, ERROR, i64::from(e.0));
     }
@@ -140,7 +148,10 @@ fn queue(p: Kp<sys::proc_>, ujob: u64, opcode: u32) -> Sys<()> {
             Err(e) => return fail(job, e),
         }
     } else {
-        job.iov[0] = sys::iovec { iov_base: ucb.aio_buf, iov_len: ucb.aio_nbytes };
+        job.iov[0] = sys::iovec {
+            iov_base: ucb.aio_buf,
+            iov_len: ucb.aio_nbytes,
+        };
         job.uio.uio_iov = &raw mut job.iov[0];
         job.uio.uio_iovcnt = 1;
         job.uio.uio_resid = ucb.aio_nbytes as isize;
@@ -183,7 +194,9 @@ fn queue(p: Kp<sys::proc_>, ujob: u64, opcode: u32) -> Sys<()> {
 /// `soo_aio_queue`: the protocol's own hook decides.
 fn soo_aio_queue(job: Job) -> i32 {
     let so: Kp<sys::socket> = Kp::new(Kp::new(job.fd_file).f_data.cast());
-    let Some(f) = so.proto().pr_aio_queue else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_aio_queue else {
+        return sys::EOPNOTSUPP as i32;
+    };
     let e = crate::vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol; the job is the callee's on success.
         unsafe { f(so.ptr(), job.ptr()) }
@@ -205,7 +218,11 @@ pub(crate) fn aio_error(ujob: u64) -> Sys<i32> {
     aio::lock(p);
     let job = aio::with(p, |i| find(&i.all, ujob));
     let e = job.map(|j| {
-        if j.jobflags & FINISHED != 0 { j.uaiocb._aiocb_private.error as i32 } else { Errno::EINPROGRESS.0 }
+        if j.jobflags & FINISHED != 0 {
+            j.uaiocb._aiocb_private.error as i32
+        } else {
+            Errno::EINPROGRESS.0
+        }
     });
     aio::unlock(p);
     if let Some(e) = e {
@@ -220,14 +237,21 @@ pub(crate) fn aio_error(ujob: u64) -> Sys<i32> {
 
 /// Frees a done job and hands its result to the program. aiomtx held on entry, dropped.
 fn finish(p: Kp<sys::proc_>, job: Job) -> Sys<usize> {
-    let (status, error) = (job.uaiocb._aiocb_private.status, job.uaiocb._aiocb_private.error);
+    let (status, error) = (
+        job.uaiocb._aiocb_private.status,
+        job.uaiocb._aiocb_private.error,
+    );
     let ujob = job.ujob as u64;
     aio::forget(p, job);
     aio::unlock(p);
     aio::free_job(job);
     store(ujob, ERROR, error);
     store(ujob, STATUS, status);
-    if error != 0 { Err(Errno(error as i32)) } else { Ok(status as usize) }
+    if error != 0 {
+        Err(Errno(error as i32))
+    } else {
+        Ok(status as usize)
+    }
 }
 
 /// aio_return(2): EINVAL for what is no finished request.
@@ -256,7 +280,10 @@ pub(crate) fn aio_suspend(ujobs: &[u64], timeout: Option<Sbt>) -> Sys<()> {
     let r = loop {
         let (any, finished) = aio::with(p, |i| {
             let hit = |j: &&Job| ujobs.contains(&(j.ujob as u64));
-            (i.all.iter().any(|j| hit(&j)), i.done.iter().any(|j| hit(&j)))
+            (
+                i.all.iter().any(|j| hit(&j)),
+                i.done.iter().any(|j| hit(&j)),
+            )
         });
         if finished || !any {
             break Ok(());

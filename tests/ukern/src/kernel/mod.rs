@@ -11,7 +11,9 @@ use crate::kp::{Kp, poke};
 use crate::ksym::{self, KData};
 use crate::sched::{self, SBT_1S, SBT_1US, Sbt, Stop};
 use crate::sysctl::{self, Value};
-use crate::{console, device, epoch, fault, init, kmem, loader, locks, lowmem, panic, phys, sys, vnet};
+use crate::{
+    console, device, epoch, fault, init, kmem, loader, locks, lowmem, panic, phys, sys, vnet,
+};
 
 /// How to boot.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ impl Default for Config {
             switch_cost: SBT_1US,
             echo: false,
             user_frames: 1 << 18,
-            hang: 3600 * SBT_1S,
+            hang: 7200 * SBT_1S,
         }
     }
 }
@@ -47,7 +49,10 @@ impl Config {
     /// Defaults with this seed.
     #[must_use]
     pub fn seed(seed: u64) -> Self {
-        Config { seed, ..Config::default() }
+        Config {
+            seed,
+            ..Config::default()
+        }
     }
 
     /// Another probability of preemption: one in `n`.
@@ -84,7 +89,9 @@ pub struct Api {
     _here: std::marker::PhantomData<*const ()>,
 }
 
-const API: Api = Api { _here: std::marker::PhantomData };
+const API: Api = Api {
+    _here: std::marker::PhantomData,
+};
 
 impl Deref for Kernel {
     type Target = Api;
@@ -138,7 +145,11 @@ pub fn boot(config: Config) -> Kernel {
     vnet::boot();
     init::boot_late();
     tables::boot();
-    let k = Kernel { _one: one, off: false, _here: std::marker::PhantomData };
+    let k = Kernel {
+        _one: one,
+        off: false,
+        _here: std::marker::PhantomData,
+    };
     k.run_until_idle();
     sched::mark_builtin();
     k
@@ -168,14 +179,21 @@ fn deliver() {
         std::panic::panic_any(report);
     }
     if let Some((name, payload)) = sched::take_panic() {
-        eprintln!("ukern: thread \"{name}\" panicked (seed {:#x})", panic::seed());
+        eprintln!(
+            "ukern: thread \"{name}\" panicked (seed {:#x})",
+            panic::seed()
+        );
         std::panic::resume_unwind(payload);
     }
 }
 
 /// Why the driver came back with its condition unmet.
 fn stuck() -> &'static str {
-    if sched::has_timer() { "hung: too much virtual time passed" } else { "deadlock: nothing can run" }
+    if sched::has_timer() {
+        "hung: too much virtual time passed"
+    } else {
+        "deadlock: nothing can run"
+    }
 }
 
 impl Api {
@@ -300,6 +318,17 @@ impl Api {
         sysctl::setenv(name, value);
     }
 
+    /// Enables the SDT probes of a loaded file whose full name contains `part`; returns their names.
+    pub fn probes(&self, file: &str, part: &str) -> Vec<String> {
+        crate::sdt::enable(file, part)
+    }
+
+    /// What enabled probes fired since the last call.
+    #[must_use]
+    pub fn fired(&self) -> Vec<crate::sdt::Firing> {
+        crate::sdt::take()
+    }
+
     /// Calls a function of a loaded module by name, with up to four words.
     ///
     /// # Panics
@@ -357,8 +386,13 @@ impl Kernel {
     /// # Panics
     /// On leaks, overruns and writes to freed memory.
     pub fn shutdown(self) -> Report {
+        let seed = panic::seed();
         let r = self.shutdown_report();
-        assert!(r.leaks.is_empty(), "left at shutdown (seed {:#x}):\n{}", r.trace, r.leaks.join("\n"));
+        assert!(
+            r.leaks.is_empty(),
+            "left at shutdown (seed {seed:#x}):\n{}",
+            r.leaks.join("\n")
+        );
         r
     }
 
@@ -372,7 +406,12 @@ impl Kernel {
         kmem::check_all();
         tables::check();
         let (switches, trace) = sched::trace();
-        let report = Report { leaks: self.leaks(), uptime: sched::now_sbt(), switches, trace };
+        let report = Report {
+            leaks: self.leaks(),
+            uptime: sched::now_sbt(),
+            switches,
+            trace,
+        };
         self.off = true;
         power_off();
         report

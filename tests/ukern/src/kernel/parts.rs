@@ -9,7 +9,7 @@ pub(super) fn exports() -> Vec<&'static [Export]> {
     let mut all = vm::exports();
     all.extend(net::exports());
     all.extend(aio::exports());
-    all.push(proc::symbols());
+    all.extend(proc::exports());
     all
 }
 

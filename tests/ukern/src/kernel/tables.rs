@@ -18,6 +18,7 @@ pub(super) fn exports() -> Vec<&'static [Export]> {
         crate::loader::symbols(),
         crate::mbuf::symbols(),
         crate::printf::symbols(),
+        crate::sdt::symbols(),
         crate::sglist::symbols(),
         crate::taskqueue::symbols(),
         crate::time::symbols(),
@@ -57,6 +58,7 @@ pub(super) fn data() -> Vec<&'static [&'static KData]> {
 pub(super) fn boot() {
     crate::uma::boot();
     crate::eventhandler::boot();
+    crate::sdt::boot();
     crate::vmem::boot();
     crate::loader::boot();
     crate::counter::boot();
@@ -81,7 +83,11 @@ pub(super) fn check() {
 pub(super) fn leaks() -> Vec<String> {
     let mut all = crate::uma::leaks();
     all.extend(crate::loader::leaks());
-    all.extend(crate::sched::live_threads().into_iter().map(|(tid, n)| format!("thread \"{n}\" ({tid}) still lives")));
+    all.extend(
+        crate::sched::live_threads()
+            .into_iter()
+            .map(|(tid, n)| format!("thread \"{n}\" ({tid}) still lives")),
+    );
     all.extend(crate::vmem::leaks());
     all.extend(crate::taskqueue::leaks());
     all.extend(parts::leaks());
@@ -98,6 +104,7 @@ pub(super) fn shutdown() {
     crate::counter::shutdown();
     crate::loader::shutdown();
     crate::vmem::shutdown();
+    crate::sdt::shutdown();
     crate::eventhandler::shutdown();
     crate::uma::shutdown();
 }

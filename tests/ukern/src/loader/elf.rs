@@ -56,7 +56,10 @@ pub(super) struct Elf<'a> {
 }
 
 fn num<const N: usize>(d: &[u8], at: usize) -> Result<u64, String> {
-    let b = at.checked_add(N).and_then(|e| d.get(at..e)).ok_or("truncated file")?;
+    let b = at
+        .checked_add(N)
+        .and_then(|e| d.get(at..e))
+        .ok_or("truncated file")?;
     let mut w = [0; 8];
     w[..N].copy_from_slice(b);
     Ok(u64::from_le_bytes(w))
@@ -64,7 +67,10 @@ fn num<const N: usize>(d: &[u8], at: usize) -> Result<u64, String> {
 
 fn text(d: &[u8], at: usize) -> Result<String, String> {
     let rest = d.get(at..).ok_or("string outside its table")?;
-    let end = rest.iter().position(|&b| b == 0).ok_or("unterminated string")?;
+    let end = rest
+        .iter()
+        .position(|&b| b == 0)
+        .ok_or("unterminated string")?;
     Ok(String::from_utf8_lossy(&rest[..end]).into_owned())
 }
 
@@ -90,7 +96,11 @@ impl<'a> Elf<'a> {
         if shentsize != 64 {
             return Err("odd section header size".into());
         }
-        let at = |i: usize| shoff.checked_add(i * 64).ok_or("section headers out of range");
+        let at = |i: usize| {
+            shoff
+                .checked_add(i * 64)
+                .ok_or("section headers out of range")
+        };
         let mut sections = Vec::with_capacity(shnum);
         let mut names = Vec::with_capacity(shnum);
         for i in 0..shnum {
@@ -126,12 +136,18 @@ impl<'a> Elf<'a> {
             return Ok(&[]);
         }
         let end = s.offset.checked_add(s.size).ok_or("section out of range")?;
-        self.data.get(s.offset..end).ok_or_else(|| format!("section {} is outside the file", s.name))
+        self.data
+            .get(s.offset..end)
+            .ok_or_else(|| format!("section {} is outside the file", s.name))
     }
 
     /// The symbols of the one symbol table.
     pub(super) fn symbols(&self) -> Result<Vec<Symbol>, String> {
-        let i = self.sections.iter().position(|s| s.type_ == SHT_SYMTAB).ok_or("no symbol table")?;
+        let i = self
+            .sections
+            .iter()
+            .position(|s| s.type_ == SHT_SYMTAB)
+            .ok_or("no symbol table")?;
         let tab = self.bytes(i)?;
         let strings = self.bytes(self.sections[i].link)?;
         (0..tab.len() / 24)
@@ -183,7 +199,11 @@ mod tests {
         let sec = |i: usize| 64 + i * 64;
         let text = 64 + 4 * 64;
         put(&mut d, text, b"\0.x\0f\0");
-        for (i, type_, off, size) in [(1, 3_u32, text, 8_u64), (2, 2, text + 8, 48), (3, 4, text + 8, 24)] {
+        for (i, type_, off, size) in [
+            (1, 3_u32, text, 8_u64),
+            (2, 2, text + 8, 48),
+            (3, 4, text + 8, 24),
+        ] {
             put(&mut d, sec(i), &1_u32.to_le_bytes());
             put(&mut d, sec(i) + 4, &type_.to_le_bytes());
             put(&mut d, sec(i) + 24, &(off as u64).to_le_bytes());
@@ -221,7 +241,11 @@ mod tests {
                 let at = rng.below(d.len());
                 d[at] = rng.next_u64() as u8;
             }
-            d.truncate(if rng.one_in(4) { rng.below(d.len()) } else { d.len() });
+            d.truncate(if rng.one_in(4) {
+                rng.below(d.len())
+            } else {
+                d.len()
+            });
             refused += usize::from(everything(&d).is_err());
         }
         assert!(refused > 5000, "{refused}");

@@ -55,7 +55,10 @@ fn group(s: &Section) -> Group {
 
 fn loaded(s: &Section) -> bool {
     s.flags & elf::SHF_ALLOC != 0
-        && matches!(s.type_, elf::SHT_PROGBITS | elf::SHT_NOBITS | elf::SHT_INIT_ARRAY | elf::SHT_X86_64_UNWIND)
+        && matches!(
+            s.type_,
+            elf::SHT_PROGBITS | elf::SHT_NOBITS | elf::SHT_INIT_ARRAY | elf::SHT_X86_64_UNWIND
+        )
 }
 
 /// Why a file is refused: FreeBSD's errno and words for the console.
@@ -65,7 +68,10 @@ pub(super) struct Refused {
 }
 
 fn bad(msg: impl Into<String>) -> Refused {
-    Refused { errno: crate::sys::ENOEXEC as i32, lines: vec![msg.into()] }
+    Refused {
+        errno: crate::sys::ENOEXEC as i32,
+        lines: vec![msg.into()],
+    }
 }
 
 struct Layout {
@@ -86,13 +92,22 @@ fn layout(e: &Elf<'_>, syms: &[Symbol]) -> Result<Layout, Refused> {
     for (gi, g) in [Group::Text, Group::Ro, Group::Rw].into_iter().enumerate() {
         at = lowmem::page_up(at);
         let begin = at;
-        for (i, s) in e.sections.iter().enumerate().filter(|(_, s)| loaded(s) && group(s) == g) {
+        for (i, s) in e
+            .sections
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| loaded(s) && group(s) == g)
+        {
             at = at.next_multiple_of(s.align);
             offs[i] = Some(at);
             at += s.size;
         }
         if g == Group::Rw {
-            for (i, s) in syms.iter().enumerate().filter(|(_, s)| s.shndx == elf::SHN_COMMON) {
+            for (i, s) in syms
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| s.shndx == elf::SHN_COMMON)
+            {
                 at = at.next_multiple_of(s.value.clamp(1, PAGE));
                 common_offs.insert(i, at);
                 at += s.size;
@@ -101,14 +116,22 @@ fn layout(e: &Elf<'_>, syms: &[Symbol]) -> Result<Layout, Refused> {
         bounds[gi] = (begin, at - begin);
     }
     let len = lowmem::page_up(at.max(1));
-    let vnet_len: usize = e.sections.iter().filter(|s| loaded(s) && group(s) == Group::Vnet).map(|s| s.size).sum();
+    let vnet_len: usize = e
+        .sections
+        .iter()
+        .filter(|s| loaded(s) && group(s) == Group::Vnet)
+        .map(|s| s.size)
+        .sum();
     let vnet = if vnet_len > 0 {
-        let v = vnet::module_alloc(vnet_len).ok_or_else(|| bad("no room for its vnet variables"))?;
+        let v =
+            vnet::module_alloc(vnet_len).ok_or_else(|| bad("no room for its vnet variables"))?;
         Some((v, vnet_len))
     } else {
         None
     };
-    let Some(base) = lowmem::alloc(len) else { return Err(bad("no room in low memory")) };
+    let Some(base) = lowmem::alloc(len) else {
+        return Err(bad("no room in low memory"));
+    };
     let addr = e
         .sections
         .iter()
@@ -119,8 +142,18 @@ fn layout(e: &Elf<'_>, syms: &[Symbol]) -> Result<Layout, Refused> {
             _ => 0,
         })
         .collect();
-    let common = common_offs.into_iter().map(|(i, o)| (i, base + o)).collect();
-    Ok(Layout { addr, base, len, bounds: bounds.map(|(b, l)| (base + b, l)), common, vnet })
+    let common = common_offs
+        .into_iter()
+        .map(|(i, o)| (i, base + o))
+        .collect();
+    Ok(Layout {
+        addr,
+        base,
+        len,
+        bounds: bounds.map(|(b, l)| (base + b, l)),
+        common,
+        vnet,
+    })
 }
 
 /// `__start_set_x` and `__stop_set_x`: bounds of the section named behind the prefix.
@@ -156,7 +189,11 @@ fn resolve_all(
             }
             elf::SHN_ABS => Some(s.value),
             elf::SHN_COMMON => l.common.get(&i).copied(),
-            n => l.addr.get(usize::from(n)).filter(|&&a| a != 0).map(|a| a + s.value),
+            n => l
+                .addr
+                .get(usize::from(n))
+                .filter(|&&a| a != 0)
+                .map(|a| a + s.value),
         })
         .collect();
     if missing.is_empty() {
@@ -164,12 +201,23 @@ fn resolve_all(
     }
     missing.sort();
     missing.dedup();
-    let mut lines: Vec<_> = missing.iter().map(|m| format!("link_elf_obj: symbol {m} undefined")).collect();
+    let mut lines: Vec<_> = missing
+        .iter()
+        .map(|m| format!("link_elf_obj: symbol {m} undefined"))
+        .collect();
     lines.push(format!("linker_load_file: {file} - unsupported file type"));
-    Err(Refused { errno: crate::sys::ENOEXEC as i32, lines })
+    Err(Refused {
+        errno: crate::sys::ENOEXEC as i32,
+        lines,
+    })
 }
 
-fn relocate(e: &Elf<'_>, l: &Layout, syms: &[Symbol], values: &[Option<usize>]) -> Result<(), Refused> {
+fn relocate(
+    e: &Elf<'_>,
+    l: &Layout,
+    syms: &[Symbol],
+    values: &[Option<usize>],
+) -> Result<(), Refused> {
     for (i, s) in e.sections.iter().enumerate() {
         let target = s.info;
         let to = l.addr.get(target).copied().unwrap_or(0);
@@ -188,7 +236,11 @@ fn relocate(e: &Elf<'_>, l: &Layout, syms: &[Symbol], values: &[Option<usize>]) 
             }
             let sym = values.get(r.sym).copied().flatten();
             let Some(sym) = sym else {
-                return Err(bad(format!("{}: relocation against {}, which is not loaded", s.name, name())));
+                return Err(bad(format!(
+                    "{}: relocation against {}, which is not loaded",
+                    s.name,
+                    name()
+                )));
             };
             let value = (sym as i64).wrapping_add(r.addend);
             let place = to + r.offset;
@@ -197,15 +249,27 @@ fn relocate(e: &Elf<'_>, l: &Layout, syms: &[Symbol], values: &[Option<usize>]) 
                 R_64 => poke(place, value),
                 R_PC32 | R_PLT32 => {
                     let d = value.wrapping_sub(place as i64);
-                    let d = i32::try_from(d).map_err(|_| bad(format!("{}: {} is out of reach", s.name, name())))?;
+                    let d = i32::try_from(d)
+                        .map_err(|_| bad(format!("{}: {} is out of reach", s.name, name())))?;
                     poke(place, d);
                 }
                 R_32S => {
-                    let v = i32::try_from(value)
-                        .map_err(|_| bad(format!("{}: {} is not in the kernel's 2 GB", s.name, name())))?;
+                    let v = i32::try_from(value).map_err(|_| {
+                        bad(format!(
+                            "{}: {} is not in the kernel's 2 GB",
+                            s.name,
+                            name()
+                        ))
+                    })?;
                     poke(place, v);
                 }
-                t => return Err(bad(format!("kldload: unexpected relocation type {t} in {}, symbol {}", s.name, name()))),
+                t => {
+                    return Err(bad(format!(
+                        "kldload: unexpected relocation type {t} in {}, symbol {}",
+                        s.name,
+                        name()
+                    )));
+                }
             }
         }
     }
@@ -261,7 +325,11 @@ fn fill(
         let from = e.bytes(i).map_err(bad)?;
         bytes_mut(addr as *mut u8, s.size).fill(0);
         bytes_mut(addr as *mut u8, from.len()).copy_from_slice(from);
-        image.sections.push(Placed { name: s.name.clone(), addr, size: s.size });
+        image.sections.push(Placed {
+            name: s.name.clone(),
+            addr,
+            size: s.size,
+        });
     }
     // References within the file first: the dependency records must be readable before the
     // symbols of other files can be looked up.
@@ -272,7 +340,11 @@ fn fill(
             elf::SHN_UNDEF => Some(0),
             elf::SHN_ABS => Some(s.value),
             elf::SHN_COMMON => l.common.get(&i).copied(),
-            n => l.addr.get(usize::from(n)).filter(|&&a| a != 0).map(|a| a + s.value),
+            n => l
+                .addr
+                .get(usize::from(n))
+                .filter(|&&a| a != 0)
+                .map(|a| a + s.value),
         })
         .collect();
     relocate_own(e, l, syms, &own)?;
@@ -294,8 +366,18 @@ fn fill(
 }
 
 /// The R_X86_64_64 relocations against the file's own symbols, ahead of the rest.
-fn relocate_own(e: &Elf<'_>, l: &Layout, syms: &[Symbol], own: &[Option<usize>]) -> Result<(), Refused> {
-    for (i, s) in e.sections.iter().enumerate().filter(|(_, s)| s.type_ == elf::SHT_RELA) {
+fn relocate_own(
+    e: &Elf<'_>,
+    l: &Layout,
+    syms: &[Symbol],
+    own: &[Option<usize>],
+) -> Result<(), Refused> {
+    for (i, s) in e
+        .sections
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.type_ == elf::SHT_RELA)
+    {
         let to = l.addr.get(s.info).copied().unwrap_or(0);
         if to == 0 {
             continue;

@@ -43,11 +43,20 @@ struct State {
 static STATE: Global<State> = Global::new("kld");
 
 /// Modules that are part of the kernel, with their versions.
-const BUILTIN: &[(&str, i32)] = &[("kernel", VERSION), ("toecore", 1), ("netlink", 1), ("ether", 1), ("pci", 1)];
+const BUILTIN: &[(&str, i32)] = &[
+    ("kernel", VERSION),
+    ("toecore", 1),
+    ("netlink", 1),
+    ("ether", 1),
+    ("pci", 1),
+];
 const VERSION: i32 = 1_500_068;
 
 pub(crate) fn boot() {
-    STATE.init(State { next_handle: 0x0d0d_0000, ..State::default() });
+    STATE.init(State {
+        next_handle: 0x0d0d_0000,
+        ..State::default()
+    });
 }
 
 pub(crate) fn shutdown() {
@@ -81,7 +90,9 @@ fn dependencies(image: &Image, file: &str) -> Result<Vec<String>, Refused> {
     let mut deps = Vec::new();
     for m in metadata(image, sys::MDT_DEPEND) {
         let name = cstr(m.md_cval);
-        let own = metadata(image, sys::MDT_VERSION).iter().any(|v| cstr(v.md_cval) == name);
+        let own = metadata(image, sys::MDT_VERSION)
+            .iter()
+            .any(|v| cstr(v.md_cval) == name);
         if own {
             continue;
         }
@@ -92,7 +103,9 @@ fn dependencies(image: &Image, file: &str) -> Result<Vec<String>, Refused> {
             None => {
                 return Err(Refused {
                     errno: errno(sys::ENOENT),
-                    lines: vec![format!("KLD {file}: depends on {name} - not available or version mismatch")],
+                    lines: vec![format!(
+                        "KLD {file}: depends on {name} - not available or version mismatch"
+                    )],
                 });
             }
         }
@@ -123,7 +136,8 @@ pub(crate) fn load(file: &str, data: &[u8]) -> Result<(), i32> {
         let from: Vec<String> = deps.clone();
         Ok(Box::new(move |sym: &str| {
             ksym::lookup(sym).or_else(|| {
-                from.iter().find_map(|f| with_file(f, |f| f.image.globals.get(sym).copied()).flatten())
+                from.iter()
+                    .find_map(|f| with_file(f, |f| f.image.globals.get(sym).copied()).flatten())
             })
         }))
     });
@@ -138,9 +152,17 @@ pub(crate) fn load(file: &str, data: &[u8]) -> Result<(), i32> {
     };
     let versions: Vec<(String, i32)> = metadata(&image, sys::MDT_VERSION)
         .iter()
-        .map(|m| (cstr(m.md_cval), Kp::new(m.md_data.cast_mut().cast::<sys::mod_version>()).mv_version))
+        .map(|m| {
+            (
+                cstr(m.md_cval),
+                Kp::new(m.md_data.cast_mut().cast::<sys::mod_version>()).mv_version,
+            )
+        })
         .collect();
-    if let Some((n, _)) = versions.iter().find(|(n, _)| provider(n, i32::MIN, i32::MAX).is_some()) {
+    if let Some((n, _)) = versions
+        .iter()
+        .find(|(n, _)| provider(n, i32::MIN, i32::MAX).is_some())
+    {
         console::write(&format!("module {n} already present!\n"));
         let mut image = image;
         image.unload();
@@ -153,7 +175,12 @@ pub(crate) fn load(file: &str, data: &[u8]) -> Result<(), i32> {
             s.next_handle += 16;
             s.next_handle
         });
-        modules.push(Module { name: cstr(d.name), handler: d.evhand, priv_: d.priv_, handle });
+        modules.push(Module {
+            name: cstr(d.name),
+            handler: d.evhand,
+            priv_: d.priv_,
+            handle,
+        });
     }
     let expected = modules.len();
     let sysctls = image.set("sysctl_set");
@@ -218,7 +245,9 @@ fn run_inits(list: &[usize], what: &str) {
 }
 
 fn event(m: (sys::modeventhand_t, *mut c_void, usize), what: sys::modeventtype) -> i32 {
-    let Some(h) = m.0 else { return errno(sys::EOPNOTSUPP) };
+    let Some(h) = m.0 else {
+        return errno(sys::EOPNOTSUPP);
+    };
     // The real kernel holds Giant here; what matters is that the handler may sleep.
     let e = vnet::with_vnet(vnet::vnet0(), || {
         // SAFETY: the module's own event handler, with its handle and private pointer.
@@ -233,9 +262,15 @@ fn event(m: (sys::modeventhand_t, *mut c_void, usize), what: sys::modeventtype) 
 extern "C" fn module_register_init(data: Kp<sys::moduledata>) {
     let name = cstr(data.name);
     let m = STATE.with(|s| {
-        s.files.iter().flat_map(|f| &f.modules).find(|m| m.name == name).map(|m| (m.handler, m.priv_, m.handle))
+        s.files
+            .iter()
+            .flat_map(|f| &f.modules)
+            .find(|m| m.name == name)
+            .map(|m| (m.handler, m.priv_, m.handle))
     });
-    let Some(m) = m else { kpanic!("module_register_init: module {name} not found") };
+    let Some(m) = m else {
+        kpanic!("module_register_init: module {name} not found")
+    };
     let e = event(m, sys::MOD_LOAD);
     if e != 0 {
         event(m, sys::MOD_UNLOAD);
@@ -244,13 +279,19 @@ extern "C" fn module_register_init(data: Kp<sys::moduledata>) {
                 f.modules.retain(|x| x.handle != m.2);
             }
         });
-        console::write(&format!("module_register_init: MOD_LOAD ({name}, {:p}, {:p}) error {e}\n", data.ptr(), m.1));
+        console::write(&format!(
+            "module_register_init: MOD_LOAD ({name}, {:p}, {:p}) error {e}\n",
+            data.ptr(),
+            m.1
+        ));
     }
 }
 
 /// `kldunload(2)` by file or module name. On a kernel thread.
 pub(crate) fn unload(name: &str) -> Result<(), i32> {
-    let Some(file) = file_of(name) else { return Err(errno(sys::ENOENT)) };
+    let Some(file) = file_of(name) else {
+        return Err(errno(sys::ENOENT));
+    };
     let used = STATE.with(|s| s.files.iter().any(|f| f.deps.contains(&file)));
     let busy = with_file(&file, |f| std::mem::replace(&mut f.busy, true)).unwrap_or(true);
     if busy {
@@ -263,8 +304,13 @@ pub(crate) fn unload(name: &str) -> Result<(), i32> {
     if used {
         return done(errno(sys::EBUSY));
     }
-    let modules: Vec<_> =
-        with_file(&file, |f| f.modules.iter().map(|m| (m.handler, m.priv_, m.handle)).collect()).unwrap_or_default();
+    let modules: Vec<_> = with_file(&file, |f| {
+        f.modules
+            .iter()
+            .map(|m| (m.handler, m.priv_, m.handle))
+            .collect()
+    })
+    .unwrap_or_default();
     for &m in &modules {
         let e = event(m, sys::MOD_QUIESCE);
         if e != 0 && e != errno(sys::EOPNOTSUPP) && e != errno(sys::EINVAL) {
@@ -285,7 +331,11 @@ pub(crate) fn unload(name: &str) -> Result<(), i32> {
 /// Sysctls, SYSUNINITs, checks, unmapping.
 fn finish_unload(file: &str) {
     let (oids, uninits, linked) = with_file(file, |f| {
-        (f.image.set("sysctl_set"), ordered(&f.image, "sysuninit_set", true), f.linked)
+        (
+            f.image.set("sysctl_set"),
+            ordered(&f.image, "sysuninit_set", true),
+            f.linked,
+        )
     })
     .unwrap_or_default();
     for &o in oids.iter().rev() {
@@ -317,7 +367,11 @@ fn file_of(name: &str) -> Option<String> {
     STATE.with(|s| {
         s.files
             .iter()
-            .find(|f| f.name == name || f.name == format!("{stem}.ko") || f.versions.iter().any(|v| v.0 == stem))
+            .find(|f| {
+                f.name == name
+                    || f.name == format!("{stem}.ko")
+                    || f.versions.iter().any(|v| v.0 == stem)
+            })
             .map(|f| f.name.clone())
     })
 }
@@ -338,6 +392,15 @@ pub fn sysinit_count(file: &str) -> usize {
 #[must_use]
 pub fn symbol(file: &str, name: &str) -> Option<usize> {
     with_file(&file_of(file)?, |f| f.image.globals.get(name).copied())?
+}
+
+/// Address and size of the sections of this name in a loaded file.
+pub(crate) fn sections(file: &str, name: &str) -> Vec<(usize, usize)> {
+    let Some(file) = file_of(file) else { return Vec::new() };
+    with_file(&file, |f| {
+        f.image.sections.iter().filter(|s| s.name == name).map(|s| (s.addr, s.size)).collect()
+    })
+    .unwrap_or_default()
 }
 
 /// "toehold.ko: function+0x10" for an address in a module, loaded or gone.
@@ -363,12 +426,20 @@ pub fn describe(addr: usize) -> Option<String> {
 #[must_use]
 pub fn in_text(addr: usize) -> bool {
     STATE.is_set()
-        && STATE.with(|s| s.files.iter().any(|f| (f.image.text.0..f.image.text.0 + f.image.text.1).contains(&addr)))
+        && STATE.with(|s| {
+            s.files
+                .iter()
+                .any(|f| (f.image.text.0..f.image.text.0 + f.image.text.1).contains(&addr))
+        })
 }
 
 /// Name and bytes of a file on the host.
 pub(crate) fn read(path: &Path) -> Result<(String, Vec<u8>), i32> {
-    let name = path.file_name().ok_or(errno(sys::ENOENT))?.to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .ok_or(errno(sys::ENOENT))?
+        .to_string_lossy()
+        .into_owned();
     let data = std::fs::read(path).map_err(|_| errno(sys::ENOENT))?;
     Ok((name, data))
 }
@@ -376,7 +447,10 @@ pub(crate) fn read(path: &Path) -> Result<(String, Vec<u8>), i32> {
 /// Modules still loaded at shutdown.
 #[must_use]
 pub fn leaks() -> Vec<String> {
-    loaded().into_iter().map(|f| format!("{f} is still loaded")).collect()
+    loaded()
+        .into_iter()
+        .map(|f| format!("{f} is still loaded"))
+        .collect()
 }
 
 crate::exports! {

@@ -65,7 +65,10 @@ impl Place {
     pub(crate) const fn new(file: *const c_char, line: i32) -> Place {
         Place { file, line }
     }
-    pub(crate) const NONE: Place = Place { file: std::ptr::null(), line: 0 };
+    pub(crate) const NONE: Place = Place {
+        file: std::ptr::null(),
+        line: 0,
+    };
 }
 
 impl fmt::Display for Place {
@@ -74,7 +77,12 @@ impl fmt::Display for Place {
             return write!(f, "?:{}", self.line);
         }
         let file = cstr(self.file);
-        write!(f, "{}:{}", file.rsplit('/').next().unwrap_or(&file), self.line)
+        write!(
+            f,
+            "{}:{}",
+            file.rsplit('/').next().unwrap_or(&file),
+            self.line
+        )
     }
 }
 
@@ -90,8 +98,19 @@ pub(crate) struct Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.exclusive { "exclusive" } else { "shared" };
-        write!(f, "{how} {} \"{}\" ({:#x}) from {}", self.class.name(), order::name(self.type_), self.addr, self.place)
+        let how = if self.exclusive {
+            "exclusive"
+        } else {
+            "shared"
+        };
+        write!(
+            f,
+            "{how} {} \"{}\" ({:#x}) from {}",
+            self.class.name(),
+            order::name(self.type_),
+            self.addr,
+            self.place
+        )
     }
 }
 
@@ -104,7 +123,11 @@ fn lock_wait(lo: Kp<sys::lock_object>) {
     if !sched::on_thread() {
         kpanic!("the driver would block on lock \"{}\"", cstr(lo.lo_name));
     }
-    let opts = sched::SleepOpts { wmesg: order::wmesg(lo), lock: true, ..Default::default() };
+    let opts = sched::SleepOpts {
+        wmesg: order::wmesg(lo),
+        lock: true,
+        ..Default::default()
+    };
     sched::sleep_unlocking(wait_chan(lo.addr()), opts, || {});
 }
 
@@ -113,12 +136,22 @@ fn lock_wake(lock: usize) {
 }
 
 /// Fills in the lock_object part.
-fn lo_init(mut lo: Kp<sys::lock_object>, class: Class, name: *const c_char, type_: *const c_char, flags: u32) {
-    if lo.lo_flags & sys::LO_INITIALIZED != 0 && flags & sys::LO_NEW == 0 && order::is_live(lo.addr()) {
+fn lo_init(
+    mut lo: Kp<sys::lock_object>,
+    class: Class,
+    name: *const c_char,
+    type_: *const c_char,
+    flags: u32,
+) {
+    if lo.lo_flags & sys::LO_INITIALIZED != 0
+        && flags & sys::LO_NEW == 0
+        && order::is_live(lo.addr())
+    {
         kpanic!("lock \"{}\" {:p} already initialized", cstr(name), lo.ptr());
     }
     lo.lo_name = name;
-    lo.lo_flags = (flags & !sys::LO_NEW) | ((class as u32) << sys::LO_CLASSSHIFT) | sys::LO_INITIALIZED;
+    lo.lo_flags =
+        (flags & !sys::LO_NEW) | ((class as u32) << sys::LO_CLASSSHIFT) | sys::LO_INITIALIZED;
     lo.lo_data = 0;
     order::enroll(lo, if type_.is_null() { name } else { type_ });
 }
@@ -126,7 +159,10 @@ fn lo_init(mut lo: Kp<sys::lock_object>, class: Class, name: *const c_char, type
 fn lo_destroy(mut lo: Kp<sys::lock_object>) {
     check_init(lo, "destroy");
     if sched::waiters(wait_chan(lo.addr())) != 0 {
-        kpanic!("lock \"{}\" destroyed while threads wait for it", cstr(lo.lo_name));
+        kpanic!(
+            "lock \"{}\" destroyed while threads wait for it",
+            cstr(lo.lo_name)
+        );
     }
     order::retire(lo.addr());
     lo.lo_flags &= !sys::LO_INITIALIZED;
@@ -134,10 +170,16 @@ fn lo_destroy(mut lo: Kp<sys::lock_object>) {
 
 fn check_init(lo: Kp<sys::lock_object>, what: &str) {
     if lo.lo_flags & sys::LO_INITIALIZED == 0 {
-        kpanic!("{what} of lock {:p}, which is not initialized or was destroyed", lo.ptr());
+        kpanic!(
+            "{what} of lock {:p}, which is not initialized or was destroyed",
+            lo.ptr()
+        );
     }
     if !order::is_enrolled(lo) {
-        kpanic!("{what} of lock {:p}, whose memory is corrupt or freed", lo.ptr());
+        kpanic!(
+            "{what} of lock {:p}, whose memory is corrupt or freed",
+            lo.ptr()
+        );
     }
 }
 
@@ -148,12 +190,18 @@ fn before(lo: Kp<sys::lock_object>, class: Class, opts: u32, place: Place) {
         Class::Spin => {}
         Class::Mtx | Class::Rw => {
             if td.td_critnest != 0 {
-                kpanic!("acquiring blockable sleep lock \"{}\" in a critical section @ {place}", cstr(lo.lo_name));
+                kpanic!(
+                    "acquiring blockable sleep lock \"{}\" in a critical section @ {place}",
+                    cstr(lo.lo_name)
+                );
             }
         }
         Class::Sx => {
             if sched::on_thread() && !sched::may_sleep() {
-                sched::check_may_sleep(&format!("acquiring sleepable lock \"{}\" @ {place}", cstr(lo.lo_name)));
+                sched::check_may_sleep(&format!(
+                    "acquiring sleepable lock \"{}\" @ {place}",
+                    cstr(lo.lo_name)
+                ));
             }
         }
     }
@@ -162,15 +210,28 @@ fn before(lo: Kp<sys::lock_object>, class: Class, opts: u32, place: Place) {
 
 fn push(lo: Kp<sys::lock_object>, class: Class, exclusive: bool, place: Place) {
     let mut me = sched::current();
-    me.held.push(Held { addr: lo.addr(), type_: order::type_of(lo), class, exclusive, place });
+    me.held.push(Held {
+        addr: lo.addr(),
+        type_: order::type_of(lo),
+        class,
+        exclusive,
+        place,
+    });
     me.td.td_locks += 1;
 }
 
 fn pop(lo: Kp<sys::lock_object>, exclusive: bool) {
     let mut me = sched::current();
     let addr = lo.addr();
-    let Some(i) = me.held.iter().rposition(|h| h.addr == addr && h.exclusive == exclusive) else {
-        kpanic!("lock \"{}\" released by a thread that does not hold it", cstr(lo.lo_name));
+    let Some(i) = me
+        .held
+        .iter()
+        .rposition(|h| h.addr == addr && h.exclusive == exclusive)
+    else {
+        kpanic!(
+            "lock \"{}\" released by a thread that does not hold it",
+            cstr(lo.lo_name)
+        );
     };
     me.held.remove(i);
     me.td.td_locks -= 1;
@@ -178,7 +239,11 @@ fn pop(lo: Kp<sys::lock_object>, exclusive: bool) {
 
 /// The place the running thread acquired this lock at.
 fn held_place(addr: usize) -> Option<Place> {
-    sched::current().held.iter().rfind(|h| h.addr == addr).map(|h| h.place)
+    sched::current()
+        .held
+        .iter()
+        .rfind(|h| h.addr == addr)
+        .map(|h| h.place)
 }
 
 /// Does the running thread hold the lock at this address, in whichever way?
@@ -195,7 +260,11 @@ pub(crate) fn may_sleep() -> bool {
 /// Panics when the running thread holds a lock one must not sleep under (but for the interlock).
 pub(crate) fn check_may_sleep(what: &str, interlock: usize) {
     let me = sched::current();
-    if let Some(h) = me.held.iter().find(|h| h.class != Class::Sx && h.addr != interlock) {
+    if let Some(h) = me
+        .held
+        .iter()
+        .find(|h| h.class != Class::Sx && h.addr != interlock)
+    {
         kpanic!("{what}: sleeping with a non-sleepable lock held: {h}");
     }
 }
@@ -234,7 +303,13 @@ extern "C" fn critical_exit() {
 }
 
 pub(crate) fn symbols() -> [&'static [crate::ksym::Export]; 5] {
-    [mtx::symbols(), rw::symbols(), sx::symbols(), sleep::symbols(), own_symbols::symbols()]
+    [
+        mtx::symbols(),
+        rw::symbols(),
+        sx::symbols(),
+        sleep::symbols(),
+        own_symbols::symbols(),
+    ]
 }
 
 mod own_symbols {
@@ -272,11 +347,25 @@ pub(crate) struct Dropped {
 pub(crate) fn drop_for_sleep(lo: *mut sys::lock_object) -> Dropped {
     let l = Kp::new(lo);
     check_init(l, "sleep");
-    let Some(class) = Class::of(&l) else { kpanic!("sleep with a lock of unknown class") };
-    let Some(h) = sched::current().held.iter().rfind(|h| h.addr == l.addr()).cloned() else {
+    let Some(class) = Class::of(&l) else {
+        kpanic!("sleep with a lock of unknown class")
+    };
+    let Some(h) = sched::current()
+        .held
+        .iter()
+        .rfind(|h| h.addr == l.addr())
+        .cloned()
+    else {
         kpanic!("sleep with lock \"{}\", which is not held", cstr(l.lo_name));
     };
-    if sched::current().held.iter().filter(|x| x.addr == l.addr()).count() > 1 || l.lo_data != 0 {
+    if sched::current()
+        .held
+        .iter()
+        .filter(|x| x.addr == l.addr())
+        .count()
+        > 1
+        || l.lo_data != 0
+    {
         kpanic!("sleep with recursed lock \"{}\"", cstr(l.lo_name));
     }
     match (class, h.exclusive) {
@@ -287,7 +376,12 @@ pub(crate) fn drop_for_sleep(lo: *mut sys::lock_object) -> Dropped {
         (Class::Sx, false) => sx::sx_sunlock(Kp::new(lo.cast())),
         (Class::Spin, _) => mtx::mtx_unlock_spin(Kp::new(lo.cast())),
     }
-    Dropped { lo, class, exclusive: h.exclusive, place: h.place }
+    Dropped {
+        lo,
+        class,
+        exclusive: h.exclusive,
+        place: h.place,
+    }
 }
 
 /// Takes the lock back.

@@ -2,7 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::{Class, Place, before, check_init, held_place, lo_destroy, lo_init, lock_wait, lock_wake, pop, push};
+use super::{
+    Class, Place, before, check_init, held_place, lo_destroy, lo_init, lock_wait, lock_wake, pop,
+    push,
+};
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
 
@@ -34,7 +37,11 @@ pub fn mtx_init(m: Kp<sys::mtx>, name: *const c_char, opts: u32) {
 }
 
 fn init(mut m: Kp<sys::mtx>, name: *const c_char, type_: *const c_char, opts: u32) {
-    let class = if opts & sys::MTX_SPIN != 0 { Class::Spin } else { Class::Mtx };
+    let class = if opts & sys::MTX_SPIN != 0 {
+        Class::Spin
+    } else {
+        Class::Mtx
+    };
     let mut flags = 0;
     if opts & sys::MTX_NOWITNESS == 0 {
         flags |= sys::LO_WITNESS;
@@ -57,7 +64,10 @@ pub fn mtx_destroy(mut m: Kp<sys::mtx>) {
     check_init(lo(m), "mtx_destroy");
     if owner(m) != 0 {
         if owner(m) != me() || m.mtx_lock & RECURSED != 0 {
-            kpanic!("mtx_destroy of \"{}\", held by another thread or recursed", cstr(lo(m).lo_name));
+            kpanic!(
+                "mtx_destroy of \"{}\", held by another thread or recursed",
+                cstr(lo(m).lo_name)
+            );
         }
         pop(lo(m), true);
         if Class::of(&lo(m)) == Some(Class::Spin) {
@@ -88,7 +98,10 @@ pub(super) fn lock_at(mut m: Kp<sys::mtx>, opts: u32, place: Place) {
     if owner(m) == me() {
         if o.lo_flags & sys::LO_RECURSABLE == 0 && opts & sys::MTX_RECURSE == 0 {
             let at = held_place(o.addr()).unwrap_or(Place::NONE);
-            kpanic!("recursed on non-recursive mutex \"{}\" @ {place}, first acquired @ {at}", cstr(o.lo_name));
+            kpanic!(
+                "recursed on non-recursive mutex \"{}\" @ {place}, first acquired @ {at}",
+                cstr(o.lo_name)
+            );
         }
         let mut o = o;
         o.lo_data += 1;
@@ -132,7 +145,10 @@ fn unlock_at(mut m: Kp<sys::mtx>, place: Place) {
     let mut o = lo(m);
     check_init(o, "mtx_unlock");
     if owner(m) != me() {
-        kpanic!("mtx_unlock of \"{}\" @ {place}, which this thread does not own", cstr(o.lo_name));
+        kpanic!(
+            "mtx_unlock of \"{}\" @ {place}, which this thread does not own",
+            cstr(o.lo_name)
+        );
     }
     if o.lo_data > 0 {
         o.lo_data -= 1;
@@ -154,11 +170,17 @@ pub(super) fn lock_spin_at(mut m: Kp<sys::mtx>, place: Place) {
     let mut o = lo(m);
     check_init(o, "mtx_lock_spin");
     if Class::of(&o) != Some(Class::Spin) {
-        kpanic!("mtx_lock_spin() of sleep mutex \"{}\" @ {place}", cstr(o.lo_name));
+        kpanic!(
+            "mtx_lock_spin() of sleep mutex \"{}\" @ {place}",
+            cstr(o.lo_name)
+        );
     }
     if owner(m) == me() {
         if o.lo_flags & sys::LO_RECURSABLE == 0 {
-            kpanic!("recursed on non-recursive spin mutex \"{}\" @ {place}", cstr(o.lo_name));
+            kpanic!(
+                "recursed on non-recursive spin mutex \"{}\" @ {place}",
+                cstr(o.lo_name)
+            );
         }
         o.lo_data += 1;
         super::spinlock_enter();
@@ -181,7 +203,10 @@ pub(super) fn mtx_unlock_spin(mut m: Kp<sys::mtx>) {
     let mut o = lo(m);
     check_init(o, "mtx_unlock_spin");
     if owner(m) != me() {
-        kpanic!("mtx_unlock_spin of \"{}\", which this thread does not own", cstr(o.lo_name));
+        kpanic!(
+            "mtx_unlock_spin of \"{}\", which this thread does not own",
+            cstr(o.lo_name)
+        );
     }
     if o.lo_data > 0 {
         o.lo_data -= 1;
@@ -256,7 +281,12 @@ extern "C" fn c_assert(c: usize, what: i32, file: *const c_char, line: i32) {
 }
 
 extern "C" fn mtx_sysinit(arg: Kp<sys::mtx_args>) {
-    init(of_cookie(arg.ma_mtx as usize + std::mem::offset_of!(sys::mtx, mtx_lock)), arg.ma_desc, std::ptr::null(), arg.ma_opts as u32);
+    init(
+        of_cookie(arg.ma_mtx as usize + std::mem::offset_of!(sys::mtx, mtx_lock)),
+        arg.ma_desc,
+        std::ptr::null(),
+        arg.ma_opts as u32,
+    );
 }
 
 crate::exports! {

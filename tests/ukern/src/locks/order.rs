@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::c_char;
 
 use super::{Class, Place};
+use crate::fxhash::FxSet;
 use crate::global::Global;
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
@@ -14,7 +15,7 @@ struct Order {
     names: Vec<&'static str>,
     /// Types taken while holding this one.
     after: Vec<Vec<u32>>,
-    edges: HashSet<(u32, u32)>,
+    edges: FxSet<(u32, u32)>,
     /// Where an edge was first seen.
     seen: HashMap<(u32, u32), String>,
     /// Initialised locks: address to type.
@@ -47,7 +48,11 @@ pub(super) fn is_enrolled(lo: Kp<sys::lock_object>) -> bool {
 }
 
 pub(super) fn name(id: u32) -> String {
-    ORDER.with(|o| o.names.get(id as usize).map_or_else(|| format!("type {id}"), |s| (*s).to_string()))
+    ORDER.with(|o| {
+        o.names
+            .get(id as usize)
+            .map_or_else(|| format!("type {id}"), |s| (*s).to_string())
+    })
 }
 
 pub(super) fn wmesg(lo: Kp<sys::lock_object>) -> &'static str {
@@ -84,11 +89,20 @@ pub(super) fn is_live(addr: usize) -> bool {
 
 /// Memory goes away: locks in it must not be held, and are forgotten.
 pub(super) fn forget_range(addr: usize, len: usize, what: &dyn Fn() -> String) {
-    let inside: Vec<usize> =
-        ORDER.with(|o| if o.live.is_empty() { Vec::new() } else { o.live.range(addr..addr + len).map(|(&a, _)| a).collect() });
+    let inside: Vec<usize> = ORDER.with(|o| {
+        if o.live.is_empty() {
+            Vec::new()
+        } else {
+            o.live.range(addr..addr + len).map(|(&a, _)| a).collect()
+        }
+    });
     for a in inside {
         if let Some((tid, h)) = sched::holder_of(a) {
-            kpanic!("{} contains a held lock: {h} by {}", what(), sched::thread_name(tid));
+            kpanic!(
+                "{} contains a held lock: {h} by {}",
+                what(),
+                sched::thread_name(tid)
+            );
         }
         retire(a);
     }
@@ -126,11 +140,18 @@ pub(super) fn check(lo: Kp<sys::lock_object>, class: Class, opts: u32, place: Pl
             continue;
         }
         if h.class == Class::Spin && class != Class::Spin {
-            kpanic!("acquiring {} \"{}\" @ {place} while holding {h}", class.name(), name(new));
+            kpanic!(
+                "acquiring {} \"{}\" @ {place} while holding {h}",
+                class.name(),
+                name(new)
+            );
         }
         if h.type_ == new {
             if (lo.lo_flags & sys::LO_DUPOK) == 0 && (opts & sys::LOP_DUPOK) == 0 {
-                kpanic!("acquiring duplicate lock of same type \"{}\" @ {place} while holding {h}", name(new));
+                kpanic!(
+                    "acquiring duplicate lock of same type \"{}\" @ {place} while holding {h}",
+                    name(new)
+                );
             }
             continue;
         }
@@ -144,17 +165,26 @@ pub(super) fn check(lo: Kp<sys::lock_object>, class: Class, opts: u32, place: Pl
                 for w in path.windows(2) {
                     let (a, b) = (w[0], w[1]);
                     let at = o.seen.get(&(a, b)).cloned().unwrap_or_default();
-                    text += &format!("  \"{}\" then \"{}\" {at}\n", o.names[a as usize], o.names[b as usize]);
+                    text += &format!(
+                        "  \"{}\" then \"{}\" {at}\n",
+                        o.names[a as usize], o.names[b as usize]
+                    );
                 }
                 return Some(text);
             }
             o.edges.insert(edge);
             o.after[edge.0 as usize].push(edge.1);
-            o.seen.insert(edge, format!("first at {} then {place}, thread {}", h.place, me.name));
+            o.seen.insert(
+                edge,
+                format!("first at {} then {place}, thread {}", h.place, me.name),
+            );
             None
         });
         if let Some(path) = reversal {
-            kpanic!("lock order reversal: acquiring \"{}\" @ {place} while holding {h}\nthe other order:\n{path}", name(new));
+            kpanic!(
+                "lock order reversal: acquiring \"{}\" @ {place} while holding {h}\nthe other order:\n{path}",
+                name(new)
+            );
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::{Class, Place, before, check_init, held_place, lo_destroy, lo_init, lock_wait, lock_wake, pop, push};
+use super::{
+    Class, Place, before, check_init, held_place, lo_destroy, lo_init, lock_wait, lock_wake, pop,
+    push,
+};
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
 
@@ -27,11 +30,19 @@ fn me() -> u64 {
 
 /// The writer's thread, 0 for none.
 fn writer(l: Kp<sys::rwlock>) -> u64 {
-    if l.rw_lock & READ != 0 { 0 } else { l.rw_lock & !FLAGMASK }
+    if l.rw_lock & READ != 0 {
+        0
+    } else {
+        l.rw_lock & !FLAGMASK
+    }
 }
 
 fn readers(l: Kp<sys::rwlock>) -> u64 {
-    if l.rw_lock & READ != 0 { (l.rw_lock & !FLAGMASK) / ONE_READER } else { 0 }
+    if l.rw_lock & READ != 0 {
+        (l.rw_lock & !FLAGMASK) / ONE_READER
+    } else {
+        0
+    }
 }
 
 /// `rw_init_flags`; `name` must outlive the lock.
@@ -80,19 +91,25 @@ pub(super) fn wlock_at(mut l: Kp<sys::rwlock>, place: Place) {
     if writer(l) == me() {
         if o.lo_flags & sys::LO_RECURSABLE == 0 {
             let at = held_place(o.addr()).unwrap_or(Place::NONE);
-            kpanic!("recursed on non-recursive rw \"{}\" @ {place}, first acquired @ {at}", cstr(o.lo_name));
+            kpanic!(
+                "recursed on non-recursive rw \"{}\" @ {place}, first acquired @ {at}",
+                cstr(o.lo_name)
+            );
         }
         o.lo_data += 1;
         l.rw_lock |= RECURSED;
         return;
     }
     if readers(l) > 0 && super::holds(o.addr()) {
-        kpanic!("rw_wlock of \"{}\" @ {place} by a thread that holds it for reading", cstr(o.lo_name));
+        kpanic!(
+            "rw_wlock of \"{}\" @ {place} by a thread that holds it for reading",
+            cstr(o.lo_name)
+        );
     }
     sched::yield_point();
     before(o, Class::Rw, 0, place);
     while writer(l) != 0 || readers(l) != 0 {
-        l.rw_lock |= sys::RW_LOCK_WRITE_WAITERS as u64;
+        l.rw_lock |= u64::from(sys::RW_LOCK_WRITE_WAITERS);
         lock_wait(o);
         check_init(o, "rw_wlock");
     }
@@ -109,7 +126,10 @@ fn wunlock_at(mut l: Kp<sys::rwlock>, place: Place) {
     let mut o = lo(l);
     check_init(o, "rw_wunlock");
     if writer(l) != me() {
-        kpanic!("rw_wunlock of \"{}\" @ {place}, which this thread does not hold", cstr(o.lo_name));
+        kpanic!(
+            "rw_wunlock of \"{}\" @ {place}, which this thread does not hold",
+            cstr(o.lo_name)
+        );
     }
     if o.lo_data > 0 {
         o.lo_data -= 1;
@@ -136,12 +156,15 @@ pub(super) fn rlock_at(mut l: Kp<sys::rwlock>, place: Place) {
     let o = lo(l);
     check_init(o, "rw_rlock");
     if writer(l) == me() {
-        kpanic!("rw_rlock of \"{}\" @ {place}: wlock already held", cstr(o.lo_name));
+        kpanic!(
+            "rw_rlock of \"{}\" @ {place}: wlock already held",
+            cstr(o.lo_name)
+        );
     }
     sched::yield_point();
     before(o, Class::Rw, 0, place);
     while writer(l) != 0 {
-        l.rw_lock |= sys::RW_LOCK_READ_WAITERS as u64;
+        l.rw_lock |= u64::from(sys::RW_LOCK_READ_WAITERS);
         lock_wait(o);
         check_init(o, "rw_rlock");
     }
@@ -198,7 +221,10 @@ fn try_upgrade(mut l: Kp<sys::rwlock>, place: Place) -> bool {
     let o = lo(l);
     check_init(o, "rw_try_upgrade");
     if !super::holds(o.addr()) || readers(l) == 0 {
-        kpanic!("rw_try_upgrade of \"{}\" @ {place}, which this thread does not read", cstr(o.lo_name));
+        kpanic!(
+            "rw_try_upgrade of \"{}\" @ {place}, which this thread does not read",
+            cstr(o.lo_name)
+        );
     }
     if readers(l) != 1 {
         return false;
@@ -213,7 +239,10 @@ fn downgrade(mut l: Kp<sys::rwlock>, place: Place) {
     let o = lo(l);
     check_init(o, "rw_downgrade");
     if writer(l) != me() || o.lo_data != 0 {
-        kpanic!("rw_downgrade of \"{}\" @ {place}, not held for writing once", cstr(o.lo_name));
+        kpanic!(
+            "rw_downgrade of \"{}\" @ {place}, not held for writing once",
+            cstr(o.lo_name)
+        );
     }
     let wake = l.rw_lock & WAITERS != 0;
     pop(o, true);
@@ -265,7 +294,10 @@ extern "C" fn c_assert(c: usize, what: i32, file: *const c_char, line: i32) {
     let place = Place::new(file, line);
     let (w, held) = (rw_wowned(l), super::holds(o.addr()));
     let what = what as u32;
-    let (rec, notrec) = (what & sys::LA_RECURSED != 0, what & sys::LA_NOTRECURSED != 0);
+    let (rec, notrec) = (
+        what & sys::LA_RECURSED != 0,
+        what & sys::LA_NOTRECURSED != 0,
+    );
     let name = || cstr(o.lo_name);
     if what & sys::LA_XLOCKED != 0 && !w {
         kpanic!("rwlock \"{}\" not wlocked @ {place}", name());

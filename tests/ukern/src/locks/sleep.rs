@@ -33,12 +33,20 @@ fn relative(sbt: Sbt, flags: i32) -> Option<Sbt> {
 
 /// `msleep`: gives up `lock` (NULL for none) while sleeping on `chan`; `pri` may carry PCATCH and
 /// PDROP. Returns 0, EWOULDBLOCK or EINTR.
-pub fn msleep(chan: usize, lock: *mut sys::lock_object, pri: i32, wmesg: &'static str, timeout: Option<Sbt>) -> i32 {
+pub fn msleep(
+    chan: usize,
+    lock: *mut sys::lock_object,
+    pri: i32,
+    wmesg: &'static str,
+    timeout: Option<Sbt>,
+) -> i32 {
     if chan == 0 {
         kpanic!("sleep on a null channel (\"{wmesg}\")");
     }
     sched::check_may_sleep_but(wmesg, lock as usize);
-    let opts = SleepOpts::new(wmesg).timeout(timeout).catch(pri as u32 & sys::PCATCH != 0);
+    let opts = SleepOpts::new(wmesg)
+        .timeout(timeout)
+        .catch(pri as u32 & sys::PCATCH != 0);
     if lock.is_null() {
         return errno(sched::sleep_unlocking(chan, opts, || {}));
     }
@@ -64,7 +72,14 @@ extern "C" fn c_sleep(
     msleep(chan, lock, pri, intern_c(wmesg), relative(sbt, flags))
 }
 
-extern "C" fn c_msleep_spin(chan: usize, m: Kp<sys::mtx>, wmesg: *const c_char, sbt: Sbt, _pr: Sbt, flags: i32) -> i32 {
+extern "C" fn c_msleep_spin(
+    chan: usize,
+    m: Kp<sys::mtx>,
+    wmesg: *const c_char,
+    sbt: Sbt,
+    _pr: Sbt,
+    flags: i32,
+) -> i32 {
     if sched::current_thread().td_critnest != 1 {
         kpanic!("msleep_spin with another spin lock or critical section");
     }
@@ -98,7 +113,13 @@ pub fn cv_init(mut cv: Kp<sys::cv>, name: *const c_char) {
     cv.cv_waiters = 0;
 }
 
-fn cv_sleep(mut cv: Kp<sys::cv>, lock: *mut sys::lock_object, timeout: Option<Sbt>, catch: bool, relock: bool) -> i32 {
+fn cv_sleep(
+    mut cv: Kp<sys::cv>,
+    lock: *mut sys::lock_object,
+    timeout: Option<Sbt>,
+    catch: bool,
+    relock: bool,
+) -> i32 {
     let wmesg = intern_c(cv.cv_description);
     sched::check_may_sleep_but(wmesg, lock as usize);
     cv.cv_waiters += 1;
@@ -127,7 +148,10 @@ pub fn cv_broadcast(mut cv: Kp<sys::cv>) {
 
 extern "C" fn c_cv_destroy(mut cv: Kp<sys::cv>) {
     if sched::waiters(cv.addr()) != 0 {
-        kpanic!("cv_destroy of \"{}\" with waiters", crate::kp::cstr(cv.cv_description));
+        kpanic!(
+            "cv_destroy of \"{}\" with waiters",
+            crate::kp::cstr(cv.cv_description)
+        );
     }
     cv.cv_description = std::ptr::null();
 }
@@ -143,11 +167,35 @@ extern "C" fn c_cv_wait_unlock(cv: Kp<sys::cv>, lock: *mut sys::lock_object) {
 extern "C" fn c_cv_wait_sig(cv: Kp<sys::cv>, lock: *mut sys::lock_object) -> i32 {
     cv_sleep(cv, lock, None, true, true)
 }
-extern "C" fn c_cv_timedwait(cv: Kp<sys::cv>, lock: *mut sys::lock_object, sbt: Sbt, _pr: Sbt, flags: i32) -> i32 {
-    cv_sleep(cv, lock, Some(relative(sbt, flags).unwrap_or(1)), false, true)
+extern "C" fn c_cv_timedwait(
+    cv: Kp<sys::cv>,
+    lock: *mut sys::lock_object,
+    sbt: Sbt,
+    _pr: Sbt,
+    flags: i32,
+) -> i32 {
+    cv_sleep(
+        cv,
+        lock,
+        Some(relative(sbt, flags).unwrap_or(1)),
+        false,
+        true,
+    )
 }
-extern "C" fn c_cv_timedwait_sig(cv: Kp<sys::cv>, lock: *mut sys::lock_object, sbt: Sbt, _pr: Sbt, flags: i32) -> i32 {
-    cv_sleep(cv, lock, Some(relative(sbt, flags).unwrap_or(1)), true, true)
+extern "C" fn c_cv_timedwait_sig(
+    cv: Kp<sys::cv>,
+    lock: *mut sys::lock_object,
+    sbt: Sbt,
+    _pr: Sbt,
+    flags: i32,
+) -> i32 {
+    cv_sleep(
+        cv,
+        lock,
+        Some(relative(sbt, flags).unwrap_or(1)),
+        true,
+        true,
+    )
 }
 extern "C" fn c_cv_signal(mut cv: Kp<sys::cv>) {
     if cv.cv_waiters > 0 {

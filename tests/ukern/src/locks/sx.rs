@@ -2,7 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::{Class, Place, before, check_init, held_place, lo_destroy, lo_init, lock_wait, lock_wake, pop, push};
+use super::{
+    Class, Place, before, check_init, held_place, lo_destroy, lo_init, lock_wait, lock_wake, pop,
+    push,
+};
 use crate::kp::{Kp, cstr};
 use crate::{kpanic, sched, sys};
 
@@ -22,11 +25,19 @@ fn me() -> u64 {
 }
 
 fn owner(l: Kp<sys::sx>) -> u64 {
-    if l.sx_lock & SHARED != 0 { 0 } else { l.sx_lock & !FLAGMASK }
+    if l.sx_lock & SHARED != 0 {
+        0
+    } else {
+        l.sx_lock & !FLAGMASK
+    }
 }
 
 fn sharers(l: Kp<sys::sx>) -> u64 {
-    if l.sx_lock & SHARED != 0 { (l.sx_lock & !FLAGMASK) / ONE } else { 0 }
+    if l.sx_lock & SHARED != 0 {
+        (l.sx_lock & !FLAGMASK) / ONE
+    } else {
+        0
+    }
 }
 
 /// `sx_init_flags`; `name` must outlive the lock.
@@ -75,19 +86,25 @@ pub(super) fn xlock_at(mut l: Kp<sys::sx>, place: Place) {
     if owner(l) == me() {
         if o.lo_flags & sys::LO_RECURSABLE == 0 {
             let at = held_place(o.addr()).unwrap_or(Place::NONE);
-            kpanic!("recursed on non-recursive sx \"{}\" @ {place}, first acquired @ {at}", cstr(o.lo_name));
+            kpanic!(
+                "recursed on non-recursive sx \"{}\" @ {place}, first acquired @ {at}",
+                cstr(o.lo_name)
+            );
         }
         o.lo_data += 1;
         l.sx_lock |= RECURSED;
         return;
     }
     if sharers(l) > 0 && super::holds(o.addr()) {
-        kpanic!("sx_xlock of \"{}\" @ {place} by a thread that holds it shared", cstr(o.lo_name));
+        kpanic!(
+            "sx_xlock of \"{}\" @ {place} by a thread that holds it shared",
+            cstr(o.lo_name)
+        );
     }
     sched::yield_point();
     before(o, Class::Sx, 0, place);
     while owner(l) != 0 || sharers(l) != 0 {
-        l.sx_lock |= sys::SX_LOCK_EXCLUSIVE_WAITERS as u64;
+        l.sx_lock |= u64::from(sys::SX_LOCK_EXCLUSIVE_WAITERS);
         lock_wait(o);
         check_init(o, "sx_xlock");
     }
@@ -100,7 +117,10 @@ pub fn sx_xunlock(mut l: Kp<sys::sx>) {
     let mut o = lo(l);
     check_init(o, "sx_xunlock");
     if owner(l) != me() {
-        kpanic!("sx_xunlock of \"{}\", which this thread does not hold", cstr(o.lo_name));
+        kpanic!(
+            "sx_xunlock of \"{}\", which this thread does not hold",
+            cstr(o.lo_name)
+        );
     }
     if o.lo_data > 0 {
         o.lo_data -= 1;
@@ -127,12 +147,15 @@ pub(super) fn slock_at(mut l: Kp<sys::sx>, place: Place) {
     let o = lo(l);
     check_init(o, "sx_slock");
     if owner(l) == me() {
-        kpanic!("sx_slock of \"{}\" @ {place}: xlock already held", cstr(o.lo_name));
+        kpanic!(
+            "sx_slock of \"{}\" @ {place}: xlock already held",
+            cstr(o.lo_name)
+        );
     }
     sched::yield_point();
     before(o, Class::Sx, 0, place);
     while owner(l) != 0 {
-        l.sx_lock |= sys::SX_LOCK_SHARED_WAITERS as u64;
+        l.sx_lock |= u64::from(sys::SX_LOCK_SHARED_WAITERS);
         lock_wait(o);
         check_init(o, "sx_slock");
     }
@@ -216,7 +239,10 @@ extern "C" fn c_downgrade(mut l: Kp<sys::sx>, file: *const c_char, line: i32) {
     check_init(o, "sx_downgrade");
     let place = Place::new(file, line);
     if owner(l) != me() || o.lo_data != 0 {
-        kpanic!("sx_downgrade of \"{}\" @ {place}, not held exclusively once", cstr(o.lo_name));
+        kpanic!(
+            "sx_downgrade of \"{}\" @ {place}, not held exclusively once",
+            cstr(o.lo_name)
+        );
     }
     let wake = l.sx_lock & WAITERS != 0;
     pop(o, true);

@@ -1,6 +1,9 @@
 //! Operations on chains.
 
-use super::{MHLEN, MLEN, Mbuf, PKTDAT, PktHdr, epg, leading, mapped, mapped_ro, segments, size, start, trailing, writable, zones};
+use super::{
+    MHLEN, MLEN, Mbuf, PKTDAT, PktHdr, epg, mapped, mapped_ro, segments, size, start, trailing,
+    zones,
+};
 use crate::kp::{Kp, bytes, bytes_mut};
 use crate::{kpanic, sys};
 
@@ -23,7 +26,9 @@ pub fn freem(m: *mut Mbuf) {
 /// `m_length`: total bytes and the last mbuf.
 #[must_use]
 pub fn length(m: *mut Mbuf) -> (usize, *mut Mbuf) {
-    iter(m).fold((0, std::ptr::null_mut()), |(n, _), m| (n + m.data_len(), m.ptr()))
+    iter(m).fold((0, std::ptr::null_mut()), |(n, _), m| {
+        (n + m.data_len(), m.ptr())
+    })
 }
 
 /// `m_copydata`: `to.len()` bytes from `off` on. Panics when the chain is shorter.
@@ -50,7 +55,12 @@ pub fn copydata(m: *mut Mbuf, off: usize, to: &mut [u8]) {
 }
 
 /// `m_apply`: calls `f` on each piece of `[off, off + len)` until it returns non-zero.
-pub(super) fn apply(m: *mut Mbuf, off: usize, len: usize, mut f: impl FnMut(usize, usize) -> i32) -> i32 {
+pub(super) fn apply(
+    m: *mut Mbuf,
+    off: usize,
+    len: usize,
+    mut f: impl FnMut(usize, usize) -> i32,
+) -> i32 {
     let (mut off, mut left) = (off, len);
     for m in iter(m) {
         if left == 0 {
@@ -98,7 +108,9 @@ pub(super) fn copyback(m: *mut Mbuf, off: usize, from: &[u8]) {
             Some(n) => at = n,
             None => {
                 let zeros = off;
-                let Some(n) = zones::getm(None, zeros + from.len(), NOWAIT, at.type_(), 0) else { break };
+                let Some(n) = zones::getm(None, zeros + from.len(), NOWAIT, at.type_(), 0) else {
+                    break;
+                };
                 let mut data = vec![0; zeros];
                 data.extend_from_slice(from);
                 fill(n, &data);
@@ -136,7 +148,9 @@ pub fn append(mut m: Kp<Mbuf>, data: &[u8]) -> bool {
     last.len += n as i32;
     let mut rest = &data[n..];
     while !rest.is_empty() {
-        let Some(mut x) = zones::get(NOWAIT, m.type_()) else { break };
+        let Some(mut x) = zones::get(NOWAIT, m.type_()) else {
+            break;
+        };
         let n = MLEN.min(rest.len());
         x.len = n as i32;
         mapped(x).copy_from_slice(&rest[..n]);
@@ -170,7 +184,9 @@ pub fn cat(m: Kp<Mbuf>, n: *mut Mbuf) {
 pub fn adj(m: *mut Mbuf, by: i64) {
     let Some(mut head) = Kp::opt(m) else { return };
     let total = length(m).0;
-    let cut = usize::try_from(by.unsigned_abs()).unwrap_or(usize::MAX).min(total);
+    let cut = usize::try_from(by.unsigned_abs())
+        .unwrap_or(usize::MAX)
+        .min(total);
     if by >= 0 {
         let mut left = cut;
         for mut m in iter(head.ptr()) {
@@ -213,7 +229,8 @@ pub(super) fn c_move_pkthdr(to: Kp<Mbuf>, from: Kp<Mbuf>) {
 
 /// `m_dup_pkthdr`; tags are not made here, so there is nothing that can fail.
 pub(super) fn dup_pkthdr(mut to: Kp<Mbuf>, from: Kp<Mbuf>) {
-    let f = (from.flags() & sys::M_COPYFLAGS & !sys::M_RDONLY) | (to.flags() & (sys::M_EXT | sys::M_EXTPG | sys::M_RDONLY));
+    let f = (from.flags() & sys::M_COPYFLAGS & !sys::M_RDONLY)
+        | (to.flags() & (sys::M_EXT | sys::M_EXTPG | sys::M_RDONLY));
     to.set_flags(f);
     if !to.has(sys::M_EXT) {
         to.data = to.addr() + PKTDAT;
@@ -293,7 +310,11 @@ pub fn copym(m: *mut Mbuf, off: usize, len: usize, how: i32) -> *mut Mbuf {
             continue;
         }
         let n = (have - skip).min(left);
-        let got = if with_hdr && last.is_none() { zones::gethdr(how, m.type_()) } else { zones::get(how, m.type_()) };
+        let got = if with_hdr && last.is_none() {
+            zones::gethdr(how, m.type_())
+        } else {
+            zones::get(how, m.type_())
+        };
         let Some(mut x) = got else {
             freem(first);
             return std::ptr::null_mut();
@@ -352,7 +373,11 @@ pub fn split(m: *mut Mbuf, len: usize, how: i32) -> *mut Mbuf {
     if tail.is_null() && total > len {
         return tail;
     }
-    let hdr_len = if head.has(sys::M_PKTHDR) { head.pkt.len } else { 0 };
+    let hdr_len = if head.has(sys::M_PKTHDR) {
+        head.pkt.len
+    } else {
+        0
+    };
     adj(m, -((total - len) as i64));
     // Mbufs emptied by the cut go.
     let mut keep = head;
@@ -424,7 +449,15 @@ pub(super) fn collapse(m: *mut Mbuf, how: i32, max: usize) -> *mut Mbuf {
 }
 
 pub(super) fn clear_pkthdr(mut m: Kp<Mbuf>) {
-    m.pkt = PktHdr { rcvif: 0, leaf: 0, tags: 0, len: 0, flowid: 0, csum_flags: 0, rest: [0; 7] };
+    m.pkt = PktHdr {
+        rcvif: 0,
+        leaf: 0,
+        tags: 0,
+        len: 0,
+        flowid: 0,
+        csum_flags: 0,
+        rest: [0; 7],
+    };
 }
 
 /// `m_sanity`: counts and pointers of each mbuf make sense.
@@ -435,8 +468,4 @@ pub(super) fn sane(m: *mut Mbuf) -> bool {
         }
         m.len >= 0 && m.data >= start(m) && m.data + m.data_len() <= start(m) + size(m)
     })
-}
-
-pub(super) fn lead(m: Kp<Mbuf>) -> usize {
-    if writable(m) { leading(m) } else { 0 }
 }

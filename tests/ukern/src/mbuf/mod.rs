@@ -11,7 +11,9 @@ mod zones;
 use crate::kp::{Kp, bytes, bytes_mut};
 use crate::{kpanic, sys};
 
-pub use chain::{adj, append, cat, copydata, copym, demote, dup, freem, length, prepend, pullup, split};
+pub use chain::{
+    adj, append, cat, copydata, copym, demote, dup, freem, length, prepend, pullup, split,
+};
 pub use pages::{alloc_ext_pgs, segments};
 pub use zones::{add_ref, ext_add, free, free_ext, get, getcl, gethdr, getm, live};
 
@@ -103,8 +105,12 @@ const HDR: usize = std::mem::offset_of!(Mbuf, pkt);
 const PKTDAT: usize = std::mem::offset_of!(Mbuf, ext);
 
 const _: () = {
-    assert!(size_of::<Mbuf>() == sys::MSIZE as usize && size_of::<Mbuf>() == size_of::<sys::mbuf>());
-    assert!(size_of::<PktHdr>() == size_of::<sys::pkthdr>() && size_of::<Epg>() == size_of::<PktHdr>());
+    assert!(
+        size_of::<Mbuf>() == sys::MSIZE as usize && size_of::<Mbuf>() == size_of::<sys::mbuf>()
+    );
+    assert!(
+        size_of::<PktHdr>() == size_of::<sys::pkthdr>() && size_of::<Epg>() == size_of::<PktHdr>()
+    );
     assert!(size_of::<Ext>() == size_of::<sys::m_ext>());
     assert!(std::mem::offset_of!(Mbuf, data) == std::mem::offset_of!(sys::mbuf, m_data));
     assert!(std::mem::offset_of!(Mbuf, len) == std::mem::offset_of!(sys::mbuf, m_len));
@@ -112,7 +118,9 @@ const _: () = {
     assert!(std::mem::offset_of!(Ext, arg1) == std::mem::offset_of!(sys::m_ext, ext_arg1));
     assert!(std::mem::offset_of!(Ext, size) == std::mem::offset_of!(sys::m_ext, ext_size));
     assert!(std::mem::offset_of!(PktHdr, len) == std::mem::offset_of!(sys::pkthdr, len));
-    assert!(std::mem::offset_of!(PktHdr, csum_flags) == std::mem::offset_of!(sys::pkthdr, csum_flags));
+    assert!(
+        std::mem::offset_of!(PktHdr, csum_flags) == std::mem::offset_of!(sys::pkthdr, csum_flags)
+    );
 };
 
 /// Bytes an mbuf holds itself: without and with a packet header.
@@ -203,17 +211,20 @@ fn writable(m: Kp<Mbuf>) -> bool {
     !m.has(sys::M_RDONLY | sys::M_EXTPG) && (!m.has(sys::M_EXT) || *zones::refcount(m) == 1)
 }
 
-fn leading(m: Kp<Mbuf>) -> usize {
-    if writable(m) { m.data - start(m) } else { 0 }
-}
-
 fn trailing(m: Kp<Mbuf>) -> usize {
-    if writable(m) { start(m) + size(m) - m.data - m.data_len() } else { 0 }
+    if writable(m) {
+        start(m) + size(m) - m.data - m.data_len()
+    } else {
+        0
+    }
 }
 
 fn mapped<'a>(m: Kp<Mbuf>) -> &'a mut [u8] {
     if m.has(sys::M_EXTPG) {
-        kpanic!("the data of unmapped mbuf {:p} used as if it were mapped", m.ptr());
+        kpanic!(
+            "the data of unmapped mbuf {:p} used as if it were mapped",
+            m.ptr()
+        );
     }
     bytes_mut(m.data as *mut u8, m.data_len())
 }

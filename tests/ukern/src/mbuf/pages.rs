@@ -9,8 +9,16 @@ use crate::sys;
 #[must_use]
 pub fn alloc_ext_pgs(how: i32, free: Option<ExtFree>, flags: u32) -> Option<Kp<Mbuf>> {
     let mut m = super::get(how, sys::MT_DATA)?;
-    *epg(m) =
-        Epg { npgs: 0, nrdy: 0, hdrlen: 0, trllen: 0, first_off: 0, last_len: 0, flags: 0, rest: [0; 55] };
+    *epg(m) = Epg {
+        npgs: 0,
+        nrdy: 0,
+        hdrlen: 0,
+        trllen: 0,
+        first_off: 0,
+        last_len: 0,
+        flags: 0,
+        rest: [0; 55],
+    };
     m.ext.more = [0; 112];
     m.ext.buf = 0;
     m.ext.arg2 = 0;
@@ -30,7 +38,11 @@ pub fn alloc_ext_pgs(how: i32, free: Option<ExtFree>, flags: u32) -> Option<Kp<M
 pub fn segments(m: Kp<Mbuf>, off: usize, len: usize) -> Vec<(usize, usize)> {
     let len = len.min(m.data_len().saturating_sub(off));
     if !m.has(sys::M_EXTPG) {
-        return if len == 0 { Vec::new() } else { vec![(m.data + off, len)] };
+        return if len == 0 {
+            Vec::new()
+        } else {
+            vec![(m.data + off, len)]
+        };
     }
     let e = epg(m);
     let pa0 = m.addr() + std::mem::offset_of!(Mbuf, ext.buf);
@@ -41,7 +53,11 @@ pub fn segments(m: Kp<Mbuf>, off: usize, len: usize) -> Vec<(usize, usize)> {
     let mut parts = vec![(hdr, usize::from(e.hdrlen))];
     for i in 0..npgs {
         let first = if i == 0 { usize::from(e.first_off) } else { 0 };
-        let n = if i + 1 == npgs { usize::from(e.last_len) } else { PAGE - first };
+        let n = if i + 1 == npgs {
+            usize::from(e.last_len)
+        } else {
+            PAGE - first
+        };
         parts.push((peek::<u64>(pa0 + 8 * i) as usize + first, n));
     }
     parts.push((trail, usize::from(e.trllen)));

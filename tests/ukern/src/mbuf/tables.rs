@@ -2,7 +2,9 @@
 
 use std::ffi::c_void;
 
-use super::zones::{self, ZONE_CLUST, ZONE_EXTPGS, ZONE_JUMBO9, ZONE_JUMBO16, ZONE_JUMBOP, ZONE_MBUF, ZONE_PACK};
+use super::zones::{
+    self, ZONE_CLUST, ZONE_EXTPGS, ZONE_JUMBO9, ZONE_JUMBO16, ZONE_JUMBOP, ZONE_MBUF, ZONE_PACK,
+};
 use super::{ExtFree, Mbuf, chain, pages};
 use crate::kp::{Kp, bytes, bytes_mut};
 use crate::ksym::KData;
@@ -31,7 +33,11 @@ extern "C" fn m_freemp(m: *mut Mbuf) {
     }
 }
 extern "C" fn m_free_raw(m: Kp<Mbuf>) {
-    crate::uma::free(*ZONE_MBUF.get::<usize>(), m.ptr().cast(), std::ptr::null_mut());
+    crate::uma::free(
+        *ZONE_MBUF.get::<usize>(),
+        m.ptr().cast(),
+        std::ptr::null_mut(),
+    );
 }
 extern "C" fn mb_free_ext(m: Kp<Mbuf>) {
     zones::free_ext(m);
@@ -101,7 +107,6 @@ extern "C" fn m_defrag(m: *mut Mbuf, how: i32) -> *mut Mbuf {
 extern "C" fn m_collapse(m: *mut Mbuf, how: i32, max: i32) -> *mut Mbuf {
     chain::collapse(m, how, n(max))
 }
-#[expect(clippy::too_many_arguments, reason = "m_extadd(9) has as many")]
 extern "C" fn m_extadd(
     m: Kp<Mbuf>,
     buf: usize,
@@ -121,13 +126,25 @@ extern "C" fn m_get2(size: i32, how: i32, type_: i16, flags: i32) -> *mut Mbuf {
     raw(zones::get2(n(size), how, type_ as u32, flags as u32, PAGE))
 }
 extern "C" fn m_get3(size: i32, how: i32, type_: i16, flags: i32) -> *mut Mbuf {
-    raw(zones::get2(n(size), how, type_ as u32, flags as u32, sys::MJUM16BYTES as usize))
+    raw(zones::get2(
+        n(size),
+        how,
+        type_ as u32,
+        flags as u32,
+        sys::MJUM16BYTES as usize,
+    ))
 }
 extern "C" fn m_getjcl(how: i32, type_: i16, flags: i32, size: i32) -> *mut Mbuf {
     raw(zones::getjcl(how, type_ as u32, flags as u32, n(size)))
 }
 extern "C" fn m_getm2(m: *mut Mbuf, len: i32, how: i32, type_: i16, flags: i32) -> *mut Mbuf {
-    raw(zones::getm(Kp::opt(m), n(len), how, type_ as u32, flags as u32))
+    raw(zones::getm(
+        Kp::opt(m),
+        n(len),
+        how,
+        type_ as u32,
+        flags as u32,
+    ))
 }
 extern "C" fn m_getptr(m: *mut Mbuf, loc: i32, mut off: Kp<i32>) -> *mut Mbuf {
     match chain::getptr(m, n(loc)) {
@@ -195,11 +212,16 @@ macro_rules! probes {
     };
 }
 
-static MAX_LINKHDR: KData = KData::of::<u32>("max_linkhdr").with_init(|p| crate::kp::poke(p as usize, 16_u32));
-static MAX_PROTOHDR: KData = KData::of::<u32>("max_protohdr").with_init(|p| crate::kp::poke(p as usize, 60_u32));
-static MAX_HDR: KData = KData::of::<u32>("max_hdr").with_init(|p| crate::kp::poke(p as usize, 76_u32));
-static NMBCLUSTERS: KData = KData::of::<i32>("nmbclusters").with_init(|p| crate::kp::poke(p as usize, 1_000_000_i32));
-static MB_USE_EXT_PGS: KData = KData::of::<bool>("mb_use_ext_pgs").with_init(|p| crate::kp::poke(p as usize, true));
+static MAX_LINKHDR: KData =
+    KData::of::<u32>("max_linkhdr").with_init(|p| crate::kp::poke(p as usize, 16_u32));
+static MAX_PROTOHDR: KData =
+    KData::of::<u32>("max_protohdr").with_init(|p| crate::kp::poke(p as usize, 60_u32));
+static MAX_HDR: KData =
+    KData::of::<u32>("max_hdr").with_init(|p| crate::kp::poke(p as usize, 76_u32));
+static NMBCLUSTERS: KData =
+    KData::of::<i32>("nmbclusters").with_init(|p| crate::kp::poke(p as usize, 1_000_000_i32));
+static MB_USE_EXT_PGS: KData =
+    KData::of::<bool>("mb_use_ext_pgs").with_init(|p| crate::kp::poke(p as usize, true));
 
 probes! {
     P_INIT "m__init", P_GETHDR_RAW "m__gethdr_raw", P_GETHDR "m__gethdr", P_GET_RAW "m__get_raw",

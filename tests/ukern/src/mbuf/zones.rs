@@ -16,7 +16,6 @@ struct Zones {
     jumbop: usize,
     jumbo9: usize,
     jumbo16: usize,
-    pack: usize,
 }
 
 static ZONES: Global<Zones> = Global::new("mbuf zones");
@@ -34,15 +33,48 @@ fn z() -> Zones {
 
 pub(crate) fn boot() {
     let plain = Hooks::default();
-    let with_ctor = Hooks { ctor: Some(mbuf_ctor), ..plain };
-    let mbuf = uma::create_builtin("mbuf", sys::MSIZE as usize, with_ctor, sys::MSIZE as usize - 1, "mbuf");
+    let with_ctor = Hooks {
+        ctor: Some(mbuf_ctor),
+        ..plain
+    };
+    let mbuf = uma::create_builtin(
+        "mbuf",
+        sys::MSIZE as usize,
+        with_ctor,
+        sys::MSIZE as usize - 1,
+        "mbuf",
+    );
     let clust = uma::create_builtin("mbuf_cluster", sys::MCLBYTES as usize, plain, 2047, "mbuf");
-    let jumbop = uma::create_builtin("mbuf_jumbo_page", sys::MJUMPAGESIZE as usize, plain, 4095, "mbuf");
-    let jumbo9 = uma::create_builtin("mbuf_jumbo_9k", sys::MJUM9BYTES as usize, plain, 511, "mbuf");
-    let jumbo16 = uma::create_builtin("mbuf_jumbo_16k", sys::MJUM16BYTES as usize, plain, 4095, "mbuf");
+    let jumbop = uma::create_builtin(
+        "mbuf_jumbo_page",
+        sys::MJUMPAGESIZE as usize,
+        plain,
+        4095,
+        "mbuf",
+    );
+    let jumbo9 = uma::create_builtin(
+        "mbuf_jumbo_9k",
+        sys::MJUM9BYTES as usize,
+        plain,
+        511,
+        "mbuf",
+    );
+    let jumbo16 = uma::create_builtin(
+        "mbuf_jumbo_16k",
+        sys::MJUM16BYTES as usize,
+        plain,
+        4095,
+        "mbuf",
+    );
     // An item of the packet zone is an mbuf with a cluster; the zone itself holds nothing.
     let pack = uma::create_redirect("mbuf_packet", pack_alloc, pack_free);
-    ZONES.init(Zones { mbuf, clust, jumbop, jumbo9, jumbo16, pack });
+    ZONES.init(Zones {
+        mbuf,
+        clust,
+        jumbop,
+        jumbo9,
+        jumbo16,
+    });
     for (var, zone) in [
         (&ZONE_MBUF, mbuf),
         (&ZONE_CLUST, clust),
@@ -64,7 +96,13 @@ pub(crate) fn shutdown() {
 #[must_use]
 pub fn live() -> (usize, usize) {
     let z = z();
-    (uma::live(z.mbuf), [z.clust, z.jumbop, z.jumbo9, z.jumbo16].iter().map(|&c| uma::live(c)).sum())
+    (
+        uma::live(z.mbuf),
+        [z.clust, z.jumbop, z.jumbo9, z.jumbo16]
+            .iter()
+            .map(|&c| uma::live(c))
+            .sum(),
+    )
 }
 
 fn init(mut m: Kp<Mbuf>, type_: u32, flags: u32) {
@@ -73,9 +111,22 @@ fn init(mut m: Kp<Mbuf>, type_: u32, flags: u32) {
     m.len = 0;
     m.set_type(type_);
     m.set_flags(flags);
-    m.data = m.addr() + if flags & sys::M_PKTHDR != 0 { PKTDAT } else { HDR };
+    m.data = m.addr()
+        + if flags & sys::M_PKTHDR != 0 {
+            PKTDAT
+        } else {
+            HDR
+        };
     if flags & sys::M_PKTHDR != 0 {
-        m.pkt = PktHdr { rcvif: 0, leaf: 0, tags: 0, len: 0, flowid: 0, csum_flags: 0, rest: [0; 7] };
+        m.pkt = PktHdr {
+            rcvif: 0,
+            leaf: 0,
+            tags: 0,
+            len: 0,
+            flowid: 0,
+            csum_flags: 0,
+            rest: [0; 7],
+        };
     }
 }
 
@@ -84,7 +135,7 @@ extern "C" fn mbuf_ctor(mem: *mut c_void, _size: i32, arg: *mut c_void, _how: i3
     if args.is_null() {
         kpanic!("an mbuf allocated with no arguments");
     }
-    let type_ = args.type_ as u16 as u32;
+    let type_ = u32::from(args.type_ as u16);
     // MT_NOINIT asks for an mbuf as it lies; `type` is then only good for statistics.
     if type_ & sys::MT_NOINIT != sys::MT_NOINIT {
         init(Kp::new(mem.cast()), type_, args.flags as u32);
@@ -103,7 +154,12 @@ fn pack_alloc(arg: *mut c_void, how: i32) -> *mut u8 {
         uma::free(z.mbuf, m, std::ptr::null_mut());
         return cl;
     }
-    set_cluster(Kp::new(m.cast()), cl as usize, sys::MCLBYTES, sys::EXT_PACKET);
+    set_cluster(
+        Kp::new(m.cast()),
+        cl as usize,
+        sys::MCLBYTES,
+        sys::EXT_PACKET,
+    );
     m
 }
 
@@ -128,7 +184,10 @@ fn set_cluster(mut m: Kp<Mbuf>, cl: usize, size: u32, type_: u32) {
 }
 
 fn get_flags(how: i32, type_: u32, flags: u32) -> Option<Kp<Mbuf>> {
-    let mut args = sys::mb_args { flags: flags as i32, type_: type_ as i16 };
+    let mut args = sys::mb_args {
+        flags: flags as i32,
+        type_: type_ as i16,
+    };
     Kp::opt(uma::alloc(z().mbuf, (&raw mut args).cast(), how).cast())
 }
 
@@ -147,7 +206,10 @@ pub fn gethdr(how: i32, type_: u32) -> Option<Kp<Mbuf>> {
 /// `m_getcl`.
 #[must_use]
 pub fn getcl(how: i32, type_: u32, flags: u32) -> Option<Kp<Mbuf>> {
-    let mut args = sys::mb_args { flags: flags as i32, type_: type_ as i16 };
+    let mut args = sys::mb_args {
+        flags: flags as i32,
+        type_: type_ as i16,
+    };
     Kp::opt(pack_alloc((&raw mut args).cast(), how).cast())
 }
 
@@ -189,14 +251,23 @@ pub(super) fn getjcl(how: i32, type_: u32, flags: u32, size: usize) -> Option<Kp
 
 /// `m_get2`: one mbuf with room for `size` bytes, up to a page.
 pub(super) fn get2(size: usize, how: i32, type_: u32, flags: u32, max: usize) -> Option<Kp<Mbuf>> {
-    let own = if flags & sys::M_PKTHDR != 0 { MHLEN } else { MLEN };
+    let own = if flags & sys::M_PKTHDR != 0 {
+        MHLEN
+    } else {
+        MLEN
+    };
     if size <= own {
         return get_flags(how, type_, flags);
     }
-    let cl = [sys::MCLBYTES, sys::MJUMPAGESIZE, sys::MJUM9BYTES, sys::MJUM16BYTES]
-        .map(|c| c as usize)
-        .into_iter()
-        .find(|&c| c >= size)?;
+    let cl = [
+        sys::MCLBYTES,
+        sys::MJUMPAGESIZE,
+        sys::MJUM9BYTES,
+        sys::MJUM16BYTES,
+    ]
+    .map(|c| c as usize)
+    .into_iter()
+    .find(|&c| c >= size)?;
     if cl > max {
         return None;
     }
@@ -206,12 +277,20 @@ pub(super) fn get2(size: usize, how: i32, type_: u32, flags: u32, max: usize) ->
 /// `m_getm2`: a chain with room for `len` bytes, appended to `m`.
 #[must_use]
 pub fn getm(m: Option<Kp<Mbuf>>, len: usize, how: i32, type_: u32, flags: u32) -> Option<Kp<Mbuf>> {
-    let mut flags = if m.is_some() { 0 } else { flags & sys::M_PKTHDR };
+    let mut flags = if m.is_some() {
+        0
+    } else {
+        flags & sys::M_PKTHDR
+    };
     let mut head: Option<Kp<Mbuf>> = None;
     let mut tail: Option<Kp<Mbuf>> = None;
     let mut left = len;
     while left > 0 || head.is_none() {
-        let own = if flags & sys::M_PKTHDR != 0 { MHLEN } else { MLEN };
+        let own = if flags & sys::M_PKTHDR != 0 {
+            MHLEN
+        } else {
+            MLEN
+        };
         let got = if left > sys::MCLBYTES as usize {
             getjcl(how, type_, flags, sys::MJUMPAGESIZE as usize)
         } else if left > own {
@@ -275,7 +354,11 @@ pub fn ext_add(
 /// The reference count of the storage, and with EXT_FLAG_EMBREF the mbuf that carries it.
 pub(super) fn refcount(m: Kp<Mbuf>) -> Kp<u32> {
     let embedded = m.ext_flags() & sys::EXT_FLAG_EMBREF != 0;
-    let at = if embedded { m.addr() + std::mem::offset_of!(Mbuf, ext.cnt) } else { m.ext.cnt };
+    let at = if embedded {
+        m.addr() + std::mem::offset_of!(Mbuf, ext.cnt)
+    } else {
+        m.ext.cnt
+    };
     Kp::new(at as *mut u32)
 }
 
@@ -324,7 +407,10 @@ fn free_mbuf(m: Kp<Mbuf>) {
 pub fn free_ext(m: Kp<Mbuf>) {
     let mut cnt = refcount(m);
     if *cnt == 0 {
-        kpanic!("mbuf {:p}: storage freed more often than referenced", m.ptr());
+        kpanic!(
+            "mbuf {:p}: storage freed more often than referenced",
+            m.ptr()
+        );
     }
     let extref = m.ext_type() == sys::EXT_EXTREF;
     let keeper = carrier(m);
@@ -372,10 +458,16 @@ pub fn free_ext(m: Kp<Mbuf>) {
 pub fn free(m: Kp<Mbuf>) -> *mut Mbuf {
     let next = m.next;
     if m.has(sys::M_PKTHDR) && m.has(sys::M_EXTPG) {
-        kpanic!("mbuf {:p} has both a packet header and unmapped pages", m.ptr());
+        kpanic!(
+            "mbuf {:p} has both a packet header and unmapped pages",
+            m.ptr()
+        );
     }
     if m.has(sys::M_PKTHDR) && m.pkt.tags != 0 {
-        kpanic!("mbuf {:p} freed with packet tags, which ukern does not make", m.ptr());
+        kpanic!(
+            "mbuf {:p} freed with packet tags, which ukern does not make",
+            m.ptr()
+        );
     }
     if m.has(sys::M_EXT | sys::M_EXTPG) {
         free_ext(m);
@@ -383,8 +475,4 @@ pub fn free(m: Kp<Mbuf>) -> *mut Mbuf {
         free_mbuf(m);
     }
     next
-}
-
-pub(super) fn pack_zone() -> usize {
-    z().pack
 }

@@ -86,7 +86,7 @@ impl SocketExt for Kp<sys::socket> {
         self.so_options as u32 & sys::SO_ACCEPTCONN != 0
     }
     fn state(self) -> u32 {
-        self.so_state as u16 as u32
+        u32::from(self.so_state as u16)
     }
     fn set_state(mut self, set: u32, clear: u32) {
         self.so_state = ((self.state() & !clear) | set) as i16;
@@ -120,13 +120,13 @@ impl SockbufExt for Kp<sys::sockbuf> {
         Kp::new(at!(self, __bindgen_anon_1.__bindgen_anon_1))
     }
     fn flags(self) -> u32 {
-        self.sb_flags as u16 as u32
+        u32::from(self.sb_flags as u16)
     }
     fn set_flags(mut self, set: u32, clear: u32) {
         self.sb_flags = ((self.flags() & !clear) | set) as i16;
     }
     fn st(self) -> u32 {
-        self.sb_state as u16 as u32
+        u32::from(self.sb_state as u16)
     }
     /// `sbspace`: bytes that fit, negative when overfull.
     fn space(self) -> i64 {
@@ -193,7 +193,10 @@ const _: () = assert!(std::mem::offset_of!(sys::tcpcb, t_inpcb) == 0);
 
 /// An `in_addr_4in6` with the padding zeroed, as lookups expect it.
 pub(crate) fn v4(s_addr: u32) -> sys::in_addr_4in6 {
-    sys::in_addr_4in6 { ia46_pad32: [0; 3], ia46_addr4: sys::in_addr { s_addr } }
+    sys::in_addr_4in6 {
+        ia46_pad32: [0; 3],
+        ia46_addr4: sys::in_addr { s_addr },
+    }
 }
 
 /// `inc_laddr`, network order.

@@ -45,17 +45,33 @@ fn set_up(mut ifp: Kp<sys::ifnet>, up: bool) -> Sys<()> {
         return Ok(());
     }
     let flag = sys::IFF_UP as i32;
-    ifp.if_flags = if up { ifp.if_flags | flag } else { ifp.if_flags & !flag };
+    ifp.if_flags = if up {
+        ifp.if_flags | flag
+    } else {
+        ifp.if_flags & !flag
+    };
     let mut ifr = ifreq();
-    Errno::check(ifnet::ioctl(ifp, ifnet::SIOCSIFFLAGS, (&raw mut ifr).cast()))?;
-    let ev = if up { sys::IFNET_EVENT_UP } else { sys::IFNET_EVENT_DOWN };
+    Errno::check(ifnet::ioctl(
+        ifp,
+        ifnet::SIOCSIFFLAGS,
+        (&raw mut ifr).cast(),
+    ))?;
+    let ev = if up {
+        sys::IFNET_EVENT_UP
+    } else {
+        sys::IFNET_EVENT_DOWN
+    };
     k::event2("ifnet_event", ifp.addr(), ev as usize);
     Ok(())
 }
 
 /// SIOCSIFCAP: `ifconfig if [-]toe`.
 fn set_toe(ifp: Kp<sys::ifnet>, on: bool) -> Sys<()> {
-    let want = if on { ifp.if_capenable | (ifp.if_capabilities & route::IFCAP_TOE) } else { ifp.if_capenable & !route::IFCAP_TOE };
+    let want = if on {
+        ifp.if_capenable | (ifp.if_capabilities & route::IFCAP_TOE)
+    } else {
+        ifp.if_capenable & !route::IFCAP_TOE
+    };
     if on && ifp.if_capabilities & route::IFCAP_TOE == 0 {
         return Err(Errno::EINVAL);
     }
@@ -72,7 +88,10 @@ fn parse_cidr(cidr: &str) -> Sys<ifnet::Addr> {
         return Err(Errno::EINVAL);
     }
     let mask = (u32::MAX << (32 - bits)).to_be();
-    Ok(ifnet::Addr { ip: u32::from_ne_bytes(ip.octets()), mask })
+    Ok(ifnet::Addr {
+        ip: u32::from_ne_bytes(ip.octets()),
+        mask,
+    })
 }
 
 fn ip_of(s_addr: u32) -> Ipv4Addr {
@@ -97,7 +116,11 @@ impl Api {
             ifnet::set_addr(ifp, addr);
             set_up(ifp, true)?;
             let is_on = ifp.if_capenable & route::IFCAP_TOE4 != 0;
-            if is_on != toe { set_toe(ifp, toe) } else { Ok(()) }
+            if is_on != toe {
+                set_toe(ifp, toe)
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -119,7 +142,11 @@ impl Api {
         self.exec(move || {
             let mut ifr = ifreq();
             ifr.ifr_ifru.ifru_mtu = mtu as i32;
-            Errno::check(ifnet::ioctl(find(&ifname)?, ifnet::SIOCSIFMTU, (&raw mut ifr).cast()))
+            Errno::check(ifnet::ioctl(
+                find(&ifname)?,
+                ifnet::SIOCSIFMTU,
+                (&raw mut ifr).cast(),
+            ))
         })
     }
 
@@ -145,7 +172,11 @@ impl Api {
             mac: ifnet::mac(i),
             frames_in: ifnet::frames_in(i),
         };
-        ifnet::all().into_iter().filter(|i| i.if_flags as u32 & sys::IFF_LOOPBACK == 0).map(info).collect()
+        ifnet::all()
+            .into_iter()
+            .filter(|i| i.if_flags as u32 & sys::IFF_LOOPBACK == 0)
+            .map(info)
+            .collect()
     }
 
     /// While `on`, neighbours of the interface are not resolved at once: toe_l2_resolve answers
@@ -173,11 +204,18 @@ impl Api {
             let t = Tuple::of(inp);
             let tp = inp.tp();
             let so = Kp::<sys::socket>::opt(inp.inp_socket).filter(|s| !s.listening());
-            let pair = |f: fn(&sys::sockbuf) -> u32| so.map_or((0, 0), |s| (f(&s.rcv()), f(&s.snd())));
+            let pair =
+                |f: fn(&sys::sockbuf) -> u32| so.map_or((0, 0), |s| (f(&s.rcv()), f(&s.snd())));
             PcbInfo {
                 vnet: vnet_id(inpcb::vnet_of(inp)),
-                local: SockAddr { ip: ip_of(t.laddr), port: u16::from_be(t.lport) },
-                foreign: SockAddr { ip: ip_of(t.faddr), port: u16::from_be(t.fport) },
+                local: SockAddr {
+                    ip: ip_of(t.laddr),
+                    port: u16::from_be(t.lport),
+                },
+                foreign: SockAddr {
+                    ip: ip_of(t.faddr),
+                    port: u16::from_be(t.fport),
+                },
                 state: tcp_subr::STATES[tp.st() as usize],
                 offloaded: tp.toe(),
                 has_socket: !inp.inp_socket.is_null(),

@@ -65,7 +65,14 @@ pub(crate) fn alloc(type_: u8) -> Kp<sys::ifnet> {
     nh.nh_aifp = ifp.ptr();
     nh.nh_mtu = 1500;
     IFS.with(|a| {
-        a.push(Entry { ifp, attached: false, addrs: Vec::new(), mac: [0; 6], nh, frames_in: 0 });
+        a.push(Entry {
+            ifp,
+            attached: false,
+            addrs: Vec::new(),
+            mac: [0; 6],
+            nh,
+            frames_in: 0,
+        });
     });
     ifp
 }
@@ -155,7 +162,9 @@ fn detach(ifp: Kp<sys::ifnet>) {
 
 /// Calls the interface's ioctl; EOPNOTSUPP without one. May sleep.
 pub(crate) fn ioctl(ifp: Kp<sys::ifnet>, cmd: c_ulong, data: *mut c_void) -> i32 {
-    let Some(f) = ifp.if_ioctl else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = ifp.if_ioctl else {
+        return sys::EOPNOTSUPP as i32;
+    };
     vnet::with_vnet(ifp.if_vnet, || {
         // SAFETY: the driver's own method; `data` is what the command calls for.
         unsafe { f(ifp.ptr(), cmd, data.cast()) }
@@ -175,7 +184,10 @@ pub(crate) fn make_loopback(v: *mut sys::vnet) {
     with(ifp, |e| {
         e.attached = true;
         let ip = u32::from_ne_bytes([127, 0, 0, 1]);
-        e.addrs = vec![Addr { ip, mask: u32::from_ne_bytes([255, 0, 0, 0]) }];
+        e.addrs = vec![Addr {
+            ip,
+            mask: u32::from_ne_bytes([255, 0, 0, 0]),
+        }];
     });
 }
 
@@ -382,7 +394,9 @@ mod c {
         }
     }
     pub(super) extern "C" fn if_get_counter_default(i: If, which: u32) -> u64 {
-        i.if_counters.get(which as usize).map_or(0, |c| *c as usize as u64)
+        i.if_counters
+            .get(which as usize)
+            .map_or(0, |c| *c as usize as u64)
     }
     pub(super) extern "C" fn if_getcounter(i: If, which: u32) -> u64 {
         match i.if_get_counter {
@@ -401,7 +415,10 @@ mod c {
 macro_rules! ioc {
     // _IOW('i', num, struct ifreq)
     ($num:literal) => {
-        0x8000_0000 | ((size_of::<sys::ifreq>() as c_ulong & 0x1fff) << 16) | (b'i' as c_ulong) << 8 | $num
+        0x8000_0000
+            | ((size_of::<sys::ifreq>() as c_ulong & 0x1fff) << 16)
+            | (b'i' as c_ulong) << 8
+            | $num
     };
 }
 /// ioctl commands on an interface.

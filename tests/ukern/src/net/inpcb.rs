@@ -6,7 +6,7 @@
 use crate::global::Global;
 use crate::kp::Kp;
 use crate::ksym::KData;
-use crate::net::acc::{InpExt, SocketExt, at, inc_faddr, inc_laddr};
+use crate::net::acc::{InpExt, at, inc_faddr, inc_laddr};
 use crate::net::{k, route};
 use crate::{kpanic, sched, sys, vnet};
 
@@ -170,7 +170,9 @@ impl Tuple {
 /// The connection with exactly this 4-tuple, unlocked.
 pub(crate) fn find_exact(v: *mut sys::vnet, t: Tuple) -> Option<Kp<sys::inpcb>> {
     ALL.with(|a| {
-        a.iter().copied().find(|&i| std::ptr::eq(vnet_of(i), v) && hashed(i) && t.fport != 0 && Tuple::of(i) == t)
+        a.iter().copied().find(|&i| {
+            std::ptr::eq(vnet_of(i), v) && hashed(i) && t.fport != 0 && Tuple::of(i) == t
+        })
     })
 }
 
@@ -226,12 +228,24 @@ fn anon_port(inp: Kp<sys::inpcb>, laddr: u32, remote: Option<(u32, u16)>) -> Opt
     let n = usize::from(*ANON.end() - *ANON.start()) + 1;
     let first = sched::random_below(n);
     let v = vnet_of(inp);
-    (0..n).map(|i| (*ANON.start() + ((first + i) % n) as u16).to_be()).find(|&p| match remote {
-        None => !wild_conflict(inp, laddr, p, false),
-        Some((faddr, fport)) => {
-            find_exact(v, Tuple { laddr, lport: p, faddr, fport }).is_none() && !wild_conflict(inp, laddr, p, false)
-        }
-    })
+    (0..n)
+        .map(|i| (*ANON.start() + ((first + i) % n) as u16).to_be())
+        .find(|&p| match remote {
+            None => !wild_conflict(inp, laddr, p, false),
+            Some((faddr, fport)) => {
+                find_exact(
+                    v,
+                    Tuple {
+                        laddr,
+                        lport: p,
+                        faddr,
+                        fport,
+                    },
+                )
+                .is_none()
+                    && !wild_conflict(inp, laddr, p, false)
+            }
+        })
 }
 
 /// `in_pcbbind`: `laddr` and `port` in network order, 0 for any. pcb write-locked.
@@ -284,7 +298,17 @@ pub(crate) fn connect(mut inp: Kp<sys::inpcb>, faddr: u32, fport: u16) -> i32 {
             None => return sys::EADDRNOTAVAIL as i32,
         },
         p => {
-            if find_exact(v, Tuple { laddr, lport: p, faddr, fport }).is_some() {
+            if find_exact(
+                v,
+                Tuple {
+                    laddr,
+                    lport: p,
+                    faddr,
+                    fport,
+                },
+            )
+            .is_some()
+            {
                 return sys::EADDRINUSE as i32;
             }
             p
@@ -361,13 +385,20 @@ mod c {
         _ifp: *mut sys::ifnet,
     ) -> *mut sys::inpcb {
         let flags = flags as u32;
-        let t = Tuple { laddr: laddr.s_addr, lport: lp as u16, faddr: faddr.s_addr, fport: fp as u16 };
+        let t = Tuple {
+            laddr: laddr.s_addr,
+            lport: lp as u16,
+            faddr: faddr.s_addr,
+            fport: fp as u16,
+        };
         let mut found = find_exact(pi.ipi_vnet, t);
         if found.is_none() && flags & sys::INPLOOKUP_WILDCARD != 0 {
             found = find_listener(pi.ipi_vnet, t.laddr, t.lport);
         }
         let write = flags & sys::INPLOOKUP_WLOCKPCB != 0;
-        found.and_then(|i| lock_found(i, write)).map_or(std::ptr::null_mut(), Kp::ptr)
+        found
+            .and_then(|i| lock_found(i, write))
+            .map_or(std::ptr::null_mut(), Kp::ptr)
     }
 }
 

@@ -23,7 +23,9 @@ pub(crate) fn mtx_unlock(m: *mut sys::mtx) {
 }
 /// An exported lock function of up to four integer-class arguments, by its C name.
 fn by_name(name: &str, a: usize, b: usize, c: usize, d: usize) -> i32 {
-    let Some(f) = crate::ksym::lookup(name) else { kpanic!("no kernel function {name}") };
+    let Some(f) = crate::ksym::lookup(name) else {
+        kpanic!("no kernel function {name}")
+    };
     // SAFETY: the named function takes at most these four words and returns an int.
     let f: extern "C" fn(usize, usize, usize, usize) -> i32 = unsafe { std::mem::transmute(f) };
     f(a, b, c, d)
@@ -37,7 +39,10 @@ pub(crate) fn mtx_trylock(m: *mut sys::mtx) -> bool {
 pub(crate) fn mtx_assert_owned(m: *mut sys::mtx) {
     if !locks::mtx_owned(Kp::new(m)) {
         let at = std::panic::Location::caller();
-        kpanic!("mutex \"{}\" not owned at {at}", crate::kp::cstr(Kp::new(m).lock_object.lo_name));
+        kpanic!(
+            "mutex \"{}\" not owned at {at}",
+            crate::kp::cstr(Kp::new(m).lock_object.lo_name)
+        );
     }
 }
 
@@ -63,14 +68,20 @@ pub(crate) fn runlock(l: *mut sys::rwlock) {
 pub(crate) fn assert_wlocked(l: *mut sys::rwlock) {
     if !locks::rw_wowned(Kp::new(l)) {
         let at = std::panic::Location::caller();
-        kpanic!("rwlock \"{}\" not write-owned at {at}", crate::kp::cstr(Kp::new(l).lock_object.lo_name));
+        kpanic!(
+            "rwlock \"{}\" not write-owned at {at}",
+            crate::kp::cstr(Kp::new(l).lock_object.lo_name)
+        );
     }
 }
 #[track_caller]
 pub(crate) fn assert_held(l: *mut sys::rwlock) {
     if !locks::holds(l as usize) {
         let at = std::panic::Location::caller();
-        kpanic!("rwlock \"{}\" not held at {at}", crate::kp::cstr(Kp::new(l).lock_object.lo_name));
+        kpanic!(
+            "rwlock \"{}\" not held at {at}",
+            crate::kp::cstr(Kp::new(l).lock_object.lo_name)
+        );
     }
 }
 
@@ -99,7 +110,12 @@ pub(crate) fn sx_xlock_sig(l: *mut sys::sx) -> i32 {
         // Waiters of a lock sleep two bytes into it (locks::wait_chan), announced by this bit.
         Kp::new(l).sx_lock |= u64::from(sys::SX_LOCK_EXCLUSIVE_WAITERS);
         sched::check_may_sleep("sx_xlock_sig");
-        let opts = SleepOpts { wmesg: "sx_sig", catch: true, lock: true, ..SleepOpts::default() };
+        let opts = SleepOpts {
+            wmesg: "sx_sig",
+            catch: true,
+            lock: true,
+            ..SleepOpts::default()
+        };
         if sched::sleep_unlocking(l as usize + 2, opts, || {}) == Wake::Interrupted {
             return sys::EINTR as i32;
         }
@@ -107,7 +123,13 @@ pub(crate) fn sx_xlock_sig(l: *mut sys::sx) -> i32 {
 }
 
 /// `msleep` with a mutex: 0, EWOULDBLOCK, EINTR (only with `catch`).
-pub(crate) fn msleep(chan: usize, m: *mut sys::mtx, catch: bool, wmesg: &'static str, timeo: Option<Sbt>) -> i32 {
+pub(crate) fn msleep(
+    chan: usize,
+    m: *mut sys::mtx,
+    catch: bool,
+    wmesg: &'static str,
+    timeo: Option<Sbt>,
+) -> i32 {
     let pri = if catch { sys::PCATCH as i32 } else { 0 };
     locks::msleep(chan, m.cast(), pri, wmesg, timeo)
 }
@@ -148,7 +170,11 @@ types! {
 
 /// Zeroed kernel memory for one `T`; `None` when failure injection says so at `point`.
 pub(crate) fn zalloc<T>(type_: &KData, point: &'static str) -> Option<Kp<T>> {
-    if crate::fault::hit(point) { None } else { Some(kmem::alloc_zeroed(type_)) }
+    if crate::fault::hit(point) {
+        None
+    } else {
+        Some(kmem::alloc_zeroed(type_))
+    }
 }
 /// Frees what [`zalloc`] gave.
 pub(crate) fn free<T>(p: Kp<T>, type_: &KData) {
@@ -165,7 +191,8 @@ pub(crate) fn event2(name: &str, a: usize, b: usize) {
     crate::eventhandler::invoke(name, |func, arg| {
         // SAFETY: handlers of these events take their argument and at most two integer-class
         // values; a handler that takes fewer ignores the registers it does not know.
-        let f: extern "C" fn(*mut std::ffi::c_void, usize, usize) = unsafe { std::mem::transmute(func) };
+        let f: extern "C" fn(*mut std::ffi::c_void, usize, usize) =
+            unsafe { std::mem::transmute(func) };
         f(arg, a, b);
     });
 }

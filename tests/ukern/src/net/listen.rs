@@ -103,7 +103,11 @@ pub(crate) fn proto(mut so: Kp<sys::socket>, backlog: i32) {
         sol.sol_upcallarg = std::ptr::null_mut();
         so.so_options |= sys::SO_ACCEPTCONN as i32;
     }
-    let limit = if (0..=SOMAXCONN).contains(&backlog) { backlog } else { SOMAXCONN };
+    let limit = if (0..=SOMAXCONN).contains(&backlog) {
+        backlog
+    } else {
+        SOMAXCONN
+    };
     so.sol().sol_qlimit = limit as u32;
 }
 
@@ -129,7 +133,11 @@ pub(crate) fn clone(head: Kp<sys::socket>) -> Option<Kp<sys::socket>> {
     so.so_proto = head.so_proto;
     so.so_cred = k::crhold(head.so_cred);
     let sol = head.sol();
-    if !socket::reserve(so, u64::from(sol.sol_sbsnd_hiwat), u64::from(sol.sol_sbrcv_hiwat)) {
+    if !socket::reserve(
+        so,
+        u64::from(sol.sol_sbsnd_hiwat),
+        u64::from(sol.sol_sbrcv_hiwat),
+    ) {
         socket::dealloc(so);
         return None;
     }
@@ -138,8 +146,11 @@ pub(crate) fn clone(head: Kp<sys::socket>) -> Option<Kp<sys::socket>> {
     snd.sb_lowat = sol.sol_sbsnd_lowat as u32;
     rcv.sb_timeo = sol.sol_sbrcv_timeo;
     snd.sb_timeo = sol.sol_sbsnd_timeo;
-    rcv.set_flags(sol.sol_sbrcv_flags as u16 as u32 & sys::SB_AUTOSIZE, 0);
-    snd.set_flags(sol.sol_sbsnd_flags as u16 as u32 & (sys::SB_AUTOSIZE | sys::SB_AUTOLOWAT), 0);
+    rcv.set_flags(u32::from(sol.sol_sbrcv_flags as u16) & sys::SB_AUTOSIZE, 0);
+    snd.set_flags(
+        u32::from(sol.sol_sbsnd_flags as u16) & (sys::SB_AUTOSIZE | sys::SB_AUTOLOWAT),
+        0,
+    );
     Some(so)
 }
 
@@ -163,7 +174,9 @@ pub(crate) fn enqueue(mut so: Kp<sys::socket>, connstatus: u32) -> bool {
         return true;
     }
     while head.sol().sol_incqlen > head.sol().sol_qlimit {
-        let Some(sp) = incomp(head).pop_front() else { break };
+        let Some(sp) = incomp(head).pop_front() else {
+            break;
+        };
         head.sol().sol_incqlen -= 1;
         k::mtx_lock(sp.lock_mtx());
         sp.flow().so_qstate = NONE;
@@ -258,7 +271,9 @@ pub(crate) fn dequeue(mut head: Kp<sys::socket>, nonblock: bool) -> Result<Kp<sy
         k::mtx_unlock(head.lock_mtx());
         return Err(error);
     }
-    let Some(so) = comp(head).first() else { kpanic!("accept woke with an empty queue") };
+    let Some(so) = comp(head).first() else {
+        kpanic!("accept woke with an empty queue")
+    };
     k::mtx_lock(so.lock_mtx());
     if so.flow().so_qstate != COMP {
         kpanic!("accept: socket not on the complete queue");
@@ -296,7 +311,9 @@ pub(crate) fn take_queues(mut head: Kp<sys::socket>) -> Vec<Kp<sys::socket>> {
 
 /// `solisten`: listen(2) on a bound or unbound socket.
 pub(crate) fn solisten(so: Kp<sys::socket>, backlog: i32, td: *mut sys::thread) -> i32 {
-    let Some(f) = so.proto().pr_listen else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_listen else {
+        return sys::EOPNOTSUPP as i32;
+    };
     vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol on a referenced socket.
         unsafe { f(so.ptr(), backlog, td) }

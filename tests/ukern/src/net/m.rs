@@ -63,13 +63,21 @@ pub(crate) fn writable(m: Kp<sys::mbuf>) -> bool {
     if !b.has(sys::M_EXT) {
         return true;
     }
-    let count = if b.ext_flags() & sys::EXT_FLAG_EMBREF != 0 { b.ext.cnt as u32 } else { crate::kp::peek(b.ext.cnt) };
+    let count = if b.ext_flags() & sys::EXT_FLAG_EMBREF != 0 {
+        b.ext.cnt as u32
+    } else {
+        crate::kp::peek(b.ext.cnt)
+    };
     count == 1
 }
 
 /// Where the storage of a mapped mbuf ends.
 fn storage_end(b: Kp<Mbuf>) -> usize {
-    if b.has(sys::M_EXT) { b.ext.buf + b.ext.size as usize } else { b.addr() + sys::MSIZE as usize }
+    if b.has(sys::M_EXT) {
+        b.ext.buf + b.ext.size as usize
+    } else {
+        b.addr() + sys::MSIZE as usize
+    }
 }
 
 /// `M_TRAILINGSPACE`.
@@ -91,7 +99,11 @@ pub(crate) fn data<'a>(m: Kp<sys::mbuf>) -> &'a [u8] {
 /// Copies `from` behind the data; `m_len` is the caller's to move.
 pub(crate) fn write_behind(m: Kp<sys::mbuf>, from: &[u8]) {
     if from.len() > trailing_space(m) {
-        kpanic!("mbuf overrun: {} bytes into {}", from.len(), trailing_space(m));
+        kpanic!(
+            "mbuf overrun: {} bytes into {}",
+            from.len(),
+            trailing_space(m)
+        );
     }
     bytes_mut((m.b().data + m.b().data_len()) as *mut u8, from.len()).copy_from_slice(from);
 }

@@ -5,6 +5,8 @@
 //! runs over [`pipe`], so the same program can run both ways.
 
 pub(crate) mod acc;
+#[cfg(test)]
+mod fake;
 mod ifconfig;
 pub(crate) mod ifnet;
 pub(crate) mod inpcb;
@@ -15,6 +17,8 @@ pub(crate) mod offload;
 pub(crate) mod pipe;
 pub(crate) mod route;
 pub(crate) mod sockbuf;
+#[cfg(test)]
+mod sockbuf_tests;
 pub(crate) mod socket;
 pub(crate) mod sosend;
 pub(crate) mod syncache;
@@ -23,6 +27,8 @@ pub(crate) mod tcp_subr;
 pub(crate) mod tcp_timer;
 pub(crate) mod tcp_usrreq;
 pub(crate) mod tcp_vars;
+#[cfg(test)]
+mod tests;
 pub(crate) mod toecore;
 
 use crate::ksym::{Export, KData};
@@ -69,6 +75,7 @@ pub(crate) fn boot() {
     ifnet::boot();
     inpcb::boot();
     for v in vnet::all() {
+        tcp_vars::boot_vnet(v);
         inpcb::boot_vnet(v);
         ifnet::make_loopback(v);
     }
@@ -91,6 +98,9 @@ pub(crate) fn settle() {
 
 pub(crate) fn quiesce() {
     ifnet::free_loopbacks();
+    for v in vnet::all() {
+        tcp_vars::free_vnet(v);
+    }
 }
 
 pub(crate) fn shutdown() {
@@ -103,7 +113,10 @@ pub(crate) fn shutdown() {
 }
 
 pub(crate) fn leaks() -> Vec<String> {
-    let mut out: Vec<String> = ifnet::all().into_iter().map(|i| format!("interface {}", ifnet::name(i))).collect();
+    let mut out: Vec<String> = ifnet::all()
+        .into_iter()
+        .map(|i| format!("interface {}", ifnet::name(i)))
+        .collect();
     for inp in inpcb::all() {
         let t = inpcb::Tuple::of(inp);
         out.push(format!("tcp pcb {t:x?}"));
@@ -127,5 +140,8 @@ pub(crate) fn vnet_by_id(id: VnetId) -> *mut sys::vnet {
 
 /// The number of a stack.
 pub(crate) fn vnet_id(v: *mut sys::vnet) -> VnetId {
-    vnet::all().iter().position(|x| std::ptr::eq(*x, v)).unwrap_or(usize::MAX) as VnetId
+    vnet::all()
+        .iter()
+        .position(|x| std::ptr::eq(*x, v))
+        .unwrap_or(usize::MAX) as VnetId
 }

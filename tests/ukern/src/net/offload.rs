@@ -19,7 +19,10 @@ fn rst(state: u32) -> bool {
 }
 
 fn fin(state: u32) -> bool {
-    matches!(state, sys::TCPS_FIN_WAIT_1 | sys::TCPS_CLOSING | sys::TCPS_LAST_ACK)
+    matches!(
+        state,
+        sys::TCPS_FIN_WAIT_1 | sys::TCPS_CLOSING | sys::TCPS_LAST_ACK
+    )
 }
 
 fn tod_of(tp: Kp<sys::tcpcb>) -> Kp<sys::toedev> {
@@ -45,8 +48,12 @@ pub(crate) fn connect(so: Kp<sys::socket>, nam: *mut sys::sockaddr) -> i32 {
     if ifp.if_capenable & route::IFCAP_TOE4 == 0 {
         return no;
     }
-    let Some(tod) = Kp::<sys::toedev>::opt(ifp.if_llsoftc.cast()) else { return no };
-    let Some(f) = tod.tod_connect else { kpanic!("tod_connect is NULL: init_toedev not called") };
+    let Some(tod) = Kp::<sys::toedev>::opt(ifp.if_llsoftc.cast()) else {
+        return no;
+    };
+    let Some(f) = tod.tod_connect else {
+        kpanic!("tod_connect is NULL: init_toedev not called")
+    };
     // SAFETY: the driver's own method, with the locks its contract names (asserted above).
     unsafe { f(tod.ptr(), so.ptr(), nh.ptr(), nam) }
 }
@@ -71,7 +78,8 @@ pub(crate) fn output(tp: Kp<sys::tcpcb>) -> i32 {
     let tod = tod_of(tp);
     k::assert_wlocked(tp.inp().lock_rw());
     let st = tp.st();
-    let is_fin = (fin(st) || tp.t_flags & sys::TF_NEEDFIN != 0) && tp.t_flags & sys::TF_SENTFIN == 0;
+    let is_fin =
+        (fin(st) || tp.t_flags & sys::TF_NEEDFIN != 0) && tp.t_flags & sys::TF_SENTFIN == 0;
     let f = if rst(st) {
         tod.tod_send_rst
     } else if is_fin {
@@ -79,7 +87,9 @@ pub(crate) fn output(tp: Kp<sys::tcpcb>) -> i32 {
     } else {
         tod.tod_output
     };
-    let Some(f) = f else { kpanic!("toedev method is NULL: init_toedev not called") };
+    let Some(f) = f else {
+        kpanic!("toedev method is NULL: init_toedev not called")
+    };
     // SAFETY: the driver's own method on its connection, pcb write-locked.
     let e = unsafe { f(tod.ptr(), tp.ptr()) };
     if !rst(st) && is_fin && e == 0 {
@@ -92,7 +102,9 @@ pub(crate) fn output(tp: Kp<sys::tcpcb>) -> i32 {
 pub(crate) fn rcvd(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
     let tod = tod_of(tp);
-    let Some(f) = tod.tod_rcvd else { kpanic!("tod_rcvd is NULL") };
+    let Some(f) = tod.tod_rcvd else {
+        kpanic!("tod_rcvd is NULL")
+    };
     // SAFETY: the driver's own method on its connection, pcb write-locked.
     unsafe { f(tod.ptr(), tp.ptr()) };
 }
@@ -101,7 +113,9 @@ pub(crate) fn rcvd(tp: Kp<sys::tcpcb>) {
 pub(crate) fn ctloutput(tp: Kp<sys::tcpcb>, dir: u32, name: u32) {
     k::assert_wlocked(tp.inp().lock_rw());
     let tod = tod_of(tp);
-    let Some(f) = tod.tod_ctloutput else { kpanic!("tod_ctloutput is NULL") };
+    let Some(f) = tod.tod_ctloutput else {
+        kpanic!("tod_ctloutput is NULL")
+    };
     // SAFETY: the driver's own method on its connection, pcb write-locked.
     unsafe { f(tod.ptr(), tp.ptr(), dir as i32, name as i32) };
 }
@@ -110,7 +124,9 @@ pub(crate) fn ctloutput(tp: Kp<sys::tcpcb>, dir: u32, name: u32) {
 pub(crate) fn detach(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
     let tod = tod_of(tp);
-    let Some(f) = tod.tod_pcb_detach else { kpanic!("tod_pcb_detach is NULL") };
+    let Some(f) = tod.tod_pcb_detach else {
+        kpanic!("tod_pcb_detach is NULL")
+    };
     // SAFETY: the driver's own method on its connection, pcb write-locked.
     unsafe { f(tod.ptr(), tp.ptr()) };
 }

@@ -65,7 +65,14 @@ fn make_end(tp: Kp<sys::tcpcb>) -> u64 {
     }
     STATE.with(|s| {
         s.next += 1;
-        s.ends.insert(s.next, End { tp: tp.addr(), peer: None, closed: false });
+        s.ends.insert(
+            s.next,
+            End {
+                tp: tp.addr(),
+                peer: None,
+                closed: false,
+            },
+        );
         s.by_tp.insert(tp.addr(), s.next);
         s.next
     })
@@ -165,9 +172,10 @@ fn rst(id: u64, error: Option<u32>) {
     let mut so = inp.so();
     let e = match tp.st() {
         sys::TCPS_SYN_SENT | sys::TCPS_SYN_RECEIVED => sys::ECONNREFUSED,
-        sys::TCPS_ESTABLISHED | sys::TCPS_CLOSE_WAIT | sys::TCPS_FIN_WAIT_1 | sys::TCPS_FIN_WAIT_2 => {
-            sys::ECONNRESET
-        }
+        sys::TCPS_ESTABLISHED
+        | sys::TCPS_CLOSE_WAIT
+        | sys::TCPS_FIN_WAIT_1
+        | sys::TCPS_FIN_WAIT_2 => sys::ECONNRESET,
         sys::TCPS_TIME_WAIT => {
             k::wunlock(inp.lock_rw());
             return;
@@ -196,14 +204,24 @@ fn syn(id: u64) {
     let iss = tp.iss;
     k::wunlock(inp.lock_rw());
     // Nobody there: the keep-init timer ends the attempt.
-    let Some(ov) = route::owner(v, t.faddr) else { return };
-    let listener = inpcb::find_listener(ov, t.faddr, t.fport).and_then(|l| inpcb::lock_found(l, true));
-    let Some(l) = listener else { return rst(id, None) };
+    let Some(ov) = route::owner(v, t.faddr) else {
+        return;
+    };
+    let listener =
+        inpcb::find_listener(ov, t.faddr, t.fport).and_then(|l| inpcb::lock_found(l, true));
+    let Some(l) = listener else {
+        return rst(id, None);
+    };
     if l.dropped() || l.tp().st() != sys::TCPS_LISTEN {
         k::wunlock(l.lock_rw());
         return rst(id, None);
     }
-    let mirrored = Tuple { laddr: t.faddr, lport: t.fport, faddr: t.laddr, fport: t.lport };
+    let mirrored = Tuple {
+        laddr: t.faddr,
+        lport: t.fport,
+        faddr: t.laddr,
+        fport: t.lport,
+    };
     let e = syncache::plain(ov, mirrored, iss, tp);
     let child = vnet::with_vnet(ov, || syncache::new_socket(&e, l.so()));
     k::wunlock(l.lock_rw());
@@ -239,7 +257,9 @@ fn syn(id: u64) {
 
 /// The SYN|ACK reaches the one that connects.
 fn established(id: u64, cid: u64, e: &syncache::Entry) {
-    let Some(inp) = lock(id) else { return rst(cid, Some(sys::ECONNRESET)) };
+    let Some(inp) = lock(id) else {
+        return rst(cid, Some(sys::ECONNRESET));
+    };
     let mut tp = inp.tp();
     if tp.st() != sys::TCPS_SYN_SENT {
         k::wunlock(inp.lock_rw());
@@ -286,7 +306,10 @@ fn room(peer: Option<u64>) -> Option<u32> {
 }
 
 fn wants_fin(st: u32) -> bool {
-    matches!(st, sys::TCPS_FIN_WAIT_1 | sys::TCPS_CLOSING | sys::TCPS_LAST_ACK)
+    matches!(
+        st,
+        sys::TCPS_FIN_WAIT_1 | sys::TCPS_CLOSING | sys::TCPS_LAST_ACK
+    )
 }
 
 fn push(id: u64) {
@@ -303,7 +326,10 @@ fn push(id: u64) {
     let avail = so.snd().sb_acc;
     let space = room(peer);
     let n = avail.min(space.unwrap_or(0));
-    let seg = Segment { data: front(so.snd(), n as usize), fin: fin_due && n == so.snd().sb_ccc };
+    let seg = Segment {
+        data: front(so.snd(), n as usize),
+        fin: fin_due && n == so.snd().sb_ccc,
+    };
     k::mtx_unlock(so.sb_mtx(Which::Snd));
     k::wunlock(inp.lock_rw());
     let nothing = seg.data.is_empty() && !seg.fin;
@@ -372,7 +398,9 @@ fn deliver(id: u64, seg: &Segment) -> bool {
         tp.rcv_nxt = tp.rcv_nxt.wrapping_add(1);
         socket::cantrcvmore(so);
         match tp.st() {
-            sys::TCPS_SYN_RECEIVED | sys::TCPS_ESTABLISHED => tcp_subr::state_change(tp, sys::TCPS_CLOSE_WAIT),
+            sys::TCPS_SYN_RECEIVED | sys::TCPS_ESTABLISHED => {
+                tcp_subr::state_change(tp, sys::TCPS_CLOSE_WAIT)
+            }
             sys::TCPS_FIN_WAIT_1 => tcp_subr::state_change(tp, sys::TCPS_CLOSING),
             sys::TCPS_FIN_WAIT_2 => return tcp_subr::twstart(tp),
             _ => {}

@@ -22,7 +22,10 @@ fn up(ifp: Kp<sys::ifnet>) -> bool {
 }
 
 fn in_vnet(v: *mut sys::vnet) -> Vec<Kp<sys::ifnet>> {
-    ifnet::all().into_iter().filter(|i| std::ptr::eq(i.if_vnet, v) && up(*i)).collect()
+    ifnet::all()
+        .into_iter()
+        .filter(|i| std::ptr::eq(i.if_vnet, v) && up(*i))
+        .collect()
 }
 
 fn loopback(addr: u32) -> bool {
@@ -31,7 +34,10 @@ fn loopback(addr: u32) -> bool {
 
 /// Is `addr` (network order) one of this stack's own?
 pub(crate) fn is_local(v: *mut sys::vnet, addr: u32) -> bool {
-    loopback(addr) || in_vnet(v).iter().any(|i| ifnet::addrs(*i).iter().any(|a| a.ip == addr))
+    loopback(addr)
+        || in_vnet(v)
+            .iter()
+            .any(|i| ifnet::addrs(*i).iter().any(|a| a.ip == addr))
 }
 
 /// The connected network a destination lies in, longest mask first.
@@ -50,12 +56,18 @@ fn connected(v: *mut sys::vnet, dst: u32) -> Option<(Kp<sys::ifnet>, Addr)> {
 }
 
 fn lo0(v: *mut sys::vnet) -> Option<Kp<sys::ifnet>> {
-    in_vnet(v).into_iter().find(|i| i.if_flags as u32 & sys::IFF_LOOPBACK != 0)
+    in_vnet(v)
+        .into_iter()
+        .find(|i| i.if_flags as u32 & sys::IFF_LOOPBACK != 0)
 }
 
 /// The interface packets to `dst` leave by: lo0 for this stack's own addresses.
 pub(crate) fn ifp_for(v: *mut sys::vnet, dst: u32) -> Option<Kp<sys::ifnet>> {
-    if is_local(v, dst) { lo0(v) } else { connected(v, dst).map(|(i, _)| i) }
+    if is_local(v, dst) {
+        lo0(v)
+    } else {
+        connected(v, dst).map(|(i, _)| i)
+    }
 }
 
 /// `fib4_lookup`.
@@ -66,7 +78,11 @@ pub(crate) fn lookup(v: *mut sys::vnet, dst: u32) -> Option<Kp<sys::nhop_object>
 /// Source address for a destination (`in_pcbladdr`).
 pub(crate) fn source_for(v: *mut sys::vnet, dst: u32) -> Option<u32> {
     if is_local(v, dst) {
-        return Some(if loopback(dst) { u32::from_ne_bytes([127, 0, 0, 1]) } else { dst });
+        return Some(if loopback(dst) {
+            u32::from_ne_bytes([127, 0, 0, 1])
+        } else {
+            dst
+        });
     }
     connected(v, dst).map(|(_, a)| a.ip)
 }
@@ -89,7 +105,10 @@ fn neighbour(addr: u32) -> Option<Kp<sys::ifnet>> {
 
 /// The link-level address of `ip` on the wire of `ifp`.
 pub(crate) fn mac_on_wire(ifp: Kp<sys::ifnet>, ip: u32) -> Option<[u8; 6]> {
-    if !ifnet::addrs(ifp).iter().any(|a| (a.ip & a.mask) == (ip & a.mask)) {
+    if !ifnet::addrs(ifp)
+        .iter()
+        .any(|a| (a.ip & a.mask) == (ip & a.mask))
+    {
         return None;
     }
     neighbour(ip).map(ifnet::mac)
@@ -114,7 +133,11 @@ mod c {
         let tcp = family as u32 == sys::AF_INET
             && type_ as u32 == sys::SOCK_STREAM
             && (proto == 0 || proto as u32 == sys::IPPROTO_TCP);
-        if tcp { tcp_vars::TCP_PROTOSW.get::<sys::protosw>().ptr() } else { std::ptr::null_mut() }
+        if tcp {
+            tcp_vars::TCP_PROTOSW.get::<sys::protosw>().ptr()
+        } else {
+            std::ptr::null_mut()
+        }
     }
 }
 

@@ -35,11 +35,6 @@ fn assert_locked(sb: Kp<sys::sockbuf>) {
     k::mtx_assert_owned(owner_mtx(sb));
 }
 
-/// Is `sb` the receive buffer of `so`?
-pub(crate) fn which_of(so: Kp<sys::socket>, sb: Kp<sys::sockbuf>) -> Which {
-    if so.rcv() == sb { Which::Rcv } else { Which::Snd }
-}
-
 /// `sbreserve_locked_limit`: sets the high-water mark to `cc` bytes; false when that is too much.
 pub(crate) fn reserve_locked(so: Kp<sys::socket>, which: Which, cc: u64) -> bool {
     let mut sb = so.sb(which);
@@ -200,7 +195,9 @@ fn cut(mut sb: Kp<sys::sockbuf>, len: u32) -> Option<Kp<sys::mbuf>> {
         gone_tail = Some(m);
     };
     while left > 0 {
-        let Some(mut m) = at else { kpanic!("sbdrop: {left} bytes past the last mbuf") };
+        let Some(mut m) = at else {
+            kpanic!("sbdrop: {left} bytes past the last mbuf")
+        };
         if m.m_len > left {
             m.m_data = m.m_data.wrapping_add(left as usize);
             m.m_len -= left;
@@ -255,17 +252,18 @@ pub(crate) fn cut_locked(sb: Kp<sys::sockbuf>, len: u32) -> Option<Kp<sys::mbuf>
 /// `sbflush_locked`: drops everything, ready or not.
 pub(crate) fn flush_locked(sb: Kp<sys::sockbuf>) {
     assert_locked(sb);
-    while sb.sb_mbcnt != 0 {
-        if sb.sb_ccc == 0 && sb.d().sb_mb.is_null() {
-            break;
-        }
-        let all = sb.sb_ccc;
-        if let Some(m) = cut(sb, all) {
-            m::freem(m);
-        }
+    if !sb.d().sb_mb.is_null()
+        && let Some(m) = cut(sb, sb.sb_ccc)
+    {
+        m::freem(m);
     }
     if sb.sb_ccc != 0 || !sb.d().sb_mb.is_null() || sb.sb_mbcnt != 0 {
-        kpanic!("sbflush: ccc {} mb {:p} mbcnt {}", sb.sb_ccc, sb.d().sb_mb, sb.sb_mbcnt);
+        kpanic!(
+            "sbflush: ccc {} mb {:p} mbcnt {}",
+            sb.sb_ccc,
+            sb.d().sb_mb,
+            sb.sb_mbcnt
+        );
     }
 }
 
@@ -289,7 +287,11 @@ fn check(sb: Kp<sys::sockbuf>) {
         at = m.next();
     }
     let d = sb.d();
-    if cc != sb.sb_ccc || mbcnt != sb.sb_mbcnt || !std::ptr::eq(last, d.sb_mbtail) || sb.sb_acc > sb.sb_ccc {
+    if cc != sb.sb_ccc
+        || mbcnt != sb.sb_mbcnt
+        || !std::ptr::eq(last, d.sb_mbtail)
+        || sb.sb_acc > sb.sb_ccc
+    {
         kpanic!(
             "sockbuf {:#x}: chain has {cc} bytes in {mbcnt}, tail {last:p}; counted ccc {} acc {} mbcnt {} tail {:p}",
             sb.addr(),
@@ -397,7 +399,11 @@ pub(crate) fn io_unlock(so: Kp<sys::socket>, which: Which) {
 }
 
 /// Initial state of one buffer of a fresh socket.
-pub(crate) fn init(so: Kp<sys::socket>, which: Which, task: unsafe extern "C" fn(*mut std::ffi::c_void, i32)) {
+pub(crate) fn init(
+    so: Kp<sys::socket>,
+    which: Which,
+    task: unsafe extern "C" fn(*mut std::ffi::c_void, i32),
+) {
     let mut sb = so.sb(which);
     sb.d().sb_mtx = so.sb_mtx(which);
     sb.sb_sel = match which {
@@ -417,7 +423,11 @@ mod c {
     pub(super) extern "C" fn sbappendstream(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, _flags: c_int) {
         append_stream(sb, m);
     }
-    pub(super) extern "C" fn sbappendstream_locked(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, _flags: c_int) {
+    pub(super) extern "C" fn sbappendstream_locked(
+        sb: Kp<sys::sockbuf>,
+        m: Kp<sys::mbuf>,
+        _flags: c_int,
+    ) {
         append_stream_locked(sb, m);
     }
     pub(super) extern "C" fn sbdrop(sb: Kp<sys::sockbuf>, len: c_int) {
@@ -452,13 +462,21 @@ mod c {
     pub(super) extern "C" fn sbsndptr_adv(sb: Kp<sys::sockbuf>, mb: Kp<sys::mbuf>, len: u32) {
         sndptr_adv(sb, mb, len);
     }
-    pub(super) extern "C" fn sbsndmbuf(sb: Kp<sys::sockbuf>, off: u32, moff: Kp<u32>) -> *mut sys::mbuf {
+    pub(super) extern "C" fn sbsndmbuf(
+        sb: Kp<sys::sockbuf>,
+        off: u32,
+        moff: Kp<u32>,
+    ) -> *mut sys::mbuf {
         let (m, o) = find(sb, off);
         let mut moff = moff;
         *moff = o;
         m
     }
-    pub(super) extern "C" fn soiolock(so: Kp<sys::socket>, sx: *mut sys::sx, flags: c_int) -> c_int {
+    pub(super) extern "C" fn soiolock(
+        so: Kp<sys::socket>,
+        sx: *mut sys::sx,
+        flags: c_int,
+    ) -> c_int {
         io_lock_sx(so, sx, flags as u32)
     }
     pub(super) extern "C" fn soiounlock(sx: *mut sys::sx) {

@@ -61,7 +61,9 @@ pub(crate) fn create(
     so.so_type = sys::SOCK_STREAM as i16;
     so.so_cred = k::crhold(cred);
     so.so_proto = proto;
-    let Some(attach) = so.proto().pr_attach else { kpanic!("protocol without pr_attach") };
+    let Some(attach) = so.proto().pr_attach else {
+        kpanic!("protocol without pr_attach")
+    };
     let e = vnet::with_vnet(vnet, || {
         // SAFETY: a protocol's own attach on a socket made for it.
         unsafe { attach(so.ptr(), sys::IPPROTO_TCP as i32, td) }
@@ -131,14 +133,20 @@ fn free(so: Kp<sys::socket>) {
 /// `soisconnecting`.
 pub(crate) fn isconnecting(so: Kp<sys::socket>) {
     k::mtx_lock(so.lock_mtx());
-    so.set_state(sys::SS_ISCONNECTING, sys::SS_ISCONNECTED | sys::SS_ISDISCONNECTING);
+    so.set_state(
+        sys::SS_ISCONNECTING,
+        sys::SS_ISCONNECTED | sys::SS_ISDISCONNECTING,
+    );
     k::mtx_unlock(so.lock_mtx());
 }
 
 /// `soisconnected`: an embryonic connection moves to its listener's queue of complete ones.
 pub(crate) fn isconnected(so: Kp<sys::socket>) {
     k::mtx_lock(so.lock_mtx());
-    so.set_state(sys::SS_ISCONNECTED, sys::SS_ISCONNECTING | sys::SS_ISDISCONNECTING);
+    so.set_state(
+        sys::SS_ISCONNECTED,
+        sys::SS_ISCONNECTING | sys::SS_ISDISCONNECTING,
+    );
     if so.flow().so_qstate == sys::SQ_INCOMP {
         listen::promote(so);
         return;
@@ -299,7 +307,9 @@ pub(crate) fn disconnect(so: Kp<sys::socket>) -> i32 {
     if so.state() & sys::SS_ISDISCONNECTING != 0 {
         return sys::EALREADY as i32;
     }
-    let Some(f) = so.proto().pr_disconnect else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_disconnect else {
+        return sys::EOPNOTSUPP as i32;
+    };
     // SAFETY: the socket's own protocol on a referenced socket.
     unsafe { f(so.ptr()) }
 }
@@ -328,7 +338,11 @@ fn close_in_vnet(so: Kp<sys::socket>) -> i32 {
         unsafe { f(so.ptr()) };
     }
     k::mtx_lock(so.lock_mtx());
-    let orphans = if so.listening() { listen::take_queues(so) } else { Vec::new() };
+    let orphans = if so.listening() {
+        listen::take_queues(so)
+    } else {
+        Vec::new()
+    };
     rele_locked(so);
     for sp in orphans {
         abort(sp);
@@ -363,7 +377,11 @@ pub(crate) fn rflush(so: Kp<sys::socket>) {
 }
 
 /// `soconnect`: starts connecting to `nam`.
-pub(crate) fn connect(mut so: Kp<sys::socket>, nam: *mut sys::sockaddr, td: *mut sys::thread) -> i32 {
+pub(crate) fn connect(
+    mut so: Kp<sys::socket>,
+    nam: *mut sys::sockaddr,
+    td: *mut sys::thread,
+) -> i32 {
     if so.listening() {
         return sys::EOPNOTSUPP as i32;
     }
@@ -372,7 +390,9 @@ pub(crate) fn connect(mut so: Kp<sys::socket>, nam: *mut sys::sockaddr, td: *mut
     }
     // A leftover error must not fail this attempt.
     so.so_error = 0;
-    let Some(f) = so.proto().pr_connect else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_connect else {
+        return sys::EOPNOTSUPP as i32;
+    };
     vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol; `nam` is a kernel copy of the caller's address.
         unsafe { f(so.ptr(), nam, td) }

@@ -11,12 +11,21 @@ use crate::{kpanic, sys, vm, vnet};
 const E_FAULT: i32 = sys::EFAULT as i32;
 
 fn wait_flag(flags: u32) -> u32 {
-    if flags & sys::MSG_DONTWAIT != 0 { 0 } else { sys::SBL_WAIT }
+    if flags & sys::MSG_DONTWAIT != 0 {
+        0
+    } else {
+        sys::SBL_WAIT
+    }
 }
 
 /// `sosend_generic` with data from `uio`. Returns 0 or an errno; `uio_resid` tells how much is
 /// left. EPIPE raises no signal here.
-pub(crate) fn send_generic(so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32, td: *mut sys::thread) -> i32 {
+pub(crate) fn send_generic(
+    so: Kp<sys::socket>,
+    uio: Kp<sys::uio>,
+    flags: u32,
+    td: *mut sys::thread,
+) -> i32 {
     if uio.uio_resid < 0 {
         return sys::EINVAL as i32;
     }
@@ -29,7 +38,12 @@ pub(crate) fn send_generic(so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32, t
     e
 }
 
-fn send_locked(mut so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32, td: *mut sys::thread) -> i32 {
+fn send_locked(
+    mut so: Kp<sys::socket>,
+    uio: Kp<sys::uio>,
+    flags: u32,
+    td: *mut sys::thread,
+) -> i32 {
     let mtx = so.sb_mtx(Which::Snd);
     let sb = so.snd();
     if !td.is_null() {
@@ -66,7 +80,9 @@ fn send_locked(mut so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32, td: *mut 
         }
         k::mtx_unlock(mtx);
         loop {
-            let Some(top) = m::from_uio(uio, space.max(0) as usize) else { return E_FAULT };
+            let Some(top) = m::from_uio(uio, space.max(0) as usize) else {
+                return E_FAULT;
+            };
             let left = uio.uio_resid as i64;
             space -= m::chain_len(top) as i64;
             let mut prus = 0;
@@ -90,10 +106,21 @@ fn send_locked(mut so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32, td: *mut 
 }
 
 fn pr_send(so: Kp<sys::socket>, flags: c_int, m: Kp<sys::mbuf>, td: *mut sys::thread) -> i32 {
-    let Some(f) = so.proto().pr_send else { kpanic!("protocol without pr_send") };
+    let Some(f) = so.proto().pr_send else {
+        kpanic!("protocol without pr_send")
+    };
     vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol; the mbuf chain is handed over.
-        unsafe { f(so.ptr(), flags, m.ptr(), std::ptr::null_mut(), std::ptr::null_mut(), td) }
+        unsafe {
+            f(
+                so.ptr(),
+                flags,
+                m.ptr(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                td,
+            )
+        }
     })
 }
 
@@ -142,7 +169,11 @@ fn block(mut so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32) -> Next {
         if !empty {
             return Next::Copy;
         }
-        let slot = if so.so_error != 0 { &mut so.so_error } else { &mut so.so_rerror };
+        let slot = if so.so_error != 0 {
+            &mut so.so_error
+        } else {
+            &mut so.so_rerror
+        };
         let e = i32::from(*slot);
         if flags & sys::MSG_PEEK == 0 {
             *slot = 0;
@@ -157,7 +188,10 @@ fn block(mut so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32) -> Next {
         k::mtx_unlock(mtx);
         return Next::Done(0);
     }
-    let any = sys::SS_ISCONNECTING | sys::SS_ISCONNECTED | sys::SS_ISDISCONNECTING | sys::SS_ISDISCONNECTED;
+    let any = sys::SS_ISCONNECTING
+        | sys::SS_ISCONNECTED
+        | sys::SS_ISDISCONNECTING
+        | sys::SS_ISDISCONNECTED;
     if so.state() & any == 0 && so.proto().pr_flags as u32 & sys::PR_CONNREQUIRED != 0 {
         k::mtx_unlock(mtx);
         return Next::Done(sys::ENOTCONN as i32);
@@ -274,15 +308,32 @@ fn move_out(mb: Kp<sys::mbuf>, off: usize, len: usize, uio: Kp<sys::uio>) -> i32
 }
 
 /// `sosend`.
-pub(crate) fn sosend(so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32, td: *mut sys::thread) -> i32 {
+pub(crate) fn sosend(
+    so: Kp<sys::socket>,
+    uio: Kp<sys::uio>,
+    flags: u32,
+    td: *mut sys::thread,
+) -> i32 {
     if so.listening() {
         return sys::ENOTCONN as i32;
     }
-    let Some(f) = so.proto().pr_sosend else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_sosend else {
+        return sys::EOPNOTSUPP as i32;
+    };
     let null = std::ptr::null_mut();
     vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol on a referenced socket; `uio` lives through the call.
-        unsafe { f(so.ptr(), null, uio.ptr(), std::ptr::null_mut(), std::ptr::null_mut(), flags as c_int, td) }
+        unsafe {
+            f(
+                so.ptr(),
+                null,
+                uio.ptr(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                flags as c_int,
+                td,
+            )
+        }
     })
 }
 
@@ -295,7 +346,10 @@ pub(crate) fn usrsend(so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32) -> i32
     if e != 0 && uio.uio_resid != len && (e == sys::EINTR as i32 || e == sys::EWOULDBLOCK as i32) {
         e = 0;
     }
-    if e == sys::EPIPE as i32 && so.so_options as u32 & sys::SO_NOSIGPIPE == 0 && flags & sys::MSG_NOSIGNAL == 0 {
+    if e == sys::EPIPE as i32
+        && so.so_options as u32 & sys::SO_NOSIGPIPE == 0
+        && flags & sys::MSG_NOSIGNAL == 0
+    {
         crate::proc::psignal(Kp::new(td.td_proc), sys::SIGPIPE as i32);
     }
     e
@@ -306,12 +360,23 @@ pub(crate) fn soreceive(so: Kp<sys::socket>, uio: Kp<sys::uio>, flags: u32) -> i
     if so.listening() {
         return sys::ENOTCONN as i32;
     }
-    let Some(f) = so.proto().pr_soreceive else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_soreceive else {
+        return sys::EOPNOTSUPP as i32;
+    };
     let mut fl = flags as c_int;
     let null = std::ptr::null_mut;
     vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol on a referenced socket; `uio` lives through the call.
-        unsafe { f(so.ptr(), std::ptr::null_mut(), uio.ptr(), std::ptr::null_mut(), null(), &raw mut fl) }
+        unsafe {
+            f(
+                so.ptr(),
+                std::ptr::null_mut(),
+                uio.ptr(),
+                std::ptr::null_mut(),
+                null(),
+                &raw mut fl,
+            )
+        }
     })
 }
 
@@ -335,14 +400,23 @@ pub(crate) mod c {
     }
 
     /// The form for kernel callers with a ready chain.
-    fn send_mbufs(so: Kp<sys::socket>, top: Kp<sys::mbuf>, flags: u32, td: *mut sys::thread) -> c_int {
+    fn send_mbufs(
+        so: Kp<sys::socket>,
+        top: Kp<sys::mbuf>,
+        flags: u32,
+        td: *mut sys::thread,
+    ) -> c_int {
         let e = sockbuf::io_lock(so, Which::Snd, wait_flag(flags));
         if e != 0 {
             m::freem(top);
             return e;
         }
         let ok = so.state() & sys::SS_ISCONNECTED != 0;
-        let e = if ok { pr_send(so, 0, top, td) } else { sys::ENOTCONN as i32 };
+        let e = if ok {
+            pr_send(so, 0, top, td)
+        } else {
+            sys::ENOTCONN as i32
+        };
         if !ok {
             m::freem(top);
         }
@@ -358,7 +432,11 @@ pub(crate) mod c {
         _controlp: *mut *mut sys::mbuf,
         flagsp: *mut c_int,
     ) -> c_int {
-        let flags = if flagsp.is_null() { 0 } else { *Kp::new(flagsp) };
+        let flags = if flagsp.is_null() {
+            0
+        } else {
+            *Kp::new(flagsp)
+        };
         receive_generic(Kp::new(so), Kp::new(uio), flags as u32)
     }
 
@@ -371,7 +449,9 @@ pub(crate) mod c {
         flags: c_int,
         td: *mut sys::thread,
     ) -> c_int {
-        let Some(f) = so.proto().pr_sosend else { return sys::EOPNOTSUPP as i32 };
+        let Some(f) = so.proto().pr_sosend else {
+            return sys::EOPNOTSUPP as i32;
+        };
         // SAFETY: the caller's arguments, passed on to the socket's own protocol.
         unsafe { f(so.ptr(), std::ptr::null_mut(), uio, top, control, flags, td) }
     }
@@ -384,7 +464,9 @@ pub(crate) mod c {
         controlp: *mut *mut sys::mbuf,
         flagsp: *mut c_int,
     ) -> c_int {
-        let Some(f) = so.proto().pr_soreceive else { return sys::EOPNOTSUPP as i32 };
+        let Some(f) = so.proto().pr_soreceive else {
+            return sys::EOPNOTSUPP as i32;
+        };
         // SAFETY: the caller's arguments, passed on to the socket's own protocol.
         unsafe { f(so.ptr(), paddr, uio, mp0, controlp, flagsp) }
     }

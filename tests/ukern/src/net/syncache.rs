@@ -135,9 +135,15 @@ pub(crate) fn add(
         irs: th.th_seq,
         iss: tcp_subr::new_isn(),
         wnd: win,
-        peer_mss: if to.to_flags & sys::TOF_MSS != 0 { to.to_mss } else { 0 },
-        scale: (rfc1323 && to.to_flags & sys::TOF_SCALE != 0).then(|| (to.to_wscale, tcp_usrreq::window_scale())),
-        ts: (rfc1323 && to.to_flags & sys::TOF_TS != 0).then(|| (to.to_tsval, sched::random_u64() as u32)),
+        peer_mss: if to.to_flags & sys::TOF_MSS != 0 {
+            to.to_mss
+        } else {
+            0
+        },
+        scale: (rfc1323 && to.to_flags & sys::TOF_SCALE != 0)
+            .then(|| (to.to_wscale, tcp_usrreq::window_scale())),
+        ts: (rfc1323 && to.to_flags & sys::TOF_TS != 0)
+            .then(|| (to.to_tsval, sched::random_u64() as u32)),
         sack: to.to_flags & sys::TOF_SACKPERM != 0 && tcp_vars::get(v, &tcp_vars::DO_SACK) != 0,
         tos,
         rxmits: 0,
@@ -149,7 +155,9 @@ pub(crate) fn add(
     k::mtx_lock(lock());
     STATE.with(|s| s.all.push(e));
     if let Some(t) = Kp::<sys::toedev>::opt(tod) {
-        let Some(f) = t.tod_syncache_added else { kpanic!("tod_syncache_added is NULL") };
+        let Some(f) = t.tod_syncache_added else {
+            kpanic!("tod_syncache_added is NULL")
+        };
         // SAFETY: the driver's method with the context it gave, under the bucket lock.
         unsafe { f(t.ptr(), ctx) };
     }
@@ -183,7 +191,9 @@ fn options(e: &Entry) -> Vec<u8> {
 
 /// `syncache_respond`: the SYN|ACK as a packet, given to the driver.
 fn respond(e: &Entry) -> i32 {
-    let Some(tod) = Kp::<sys::toedev>::opt(e.tod as *mut _) else { return 0 };
+    let Some(tod) = Kp::<sys::toedev>::opt(e.tod as *mut _) else {
+        return 0;
+    };
     let opts = options(e);
     let len = 20 + 20 + opts.len();
     let mut pkt = Vec::with_capacity(len);
@@ -203,8 +213,12 @@ fn respond(e: &Entry) -> i32 {
     pkt.extend((e.wnd as u16).to_be_bytes());
     pkt.extend([0; 4]);
     pkt.extend(&opts);
-    let Some(mb) = m::packet(&pkt) else { return sys::ENOBUFS as i32 };
-    let Some(f) = tod.tod_syncache_respond else { kpanic!("tod_syncache_respond is NULL") };
+    let Some(mb) = m::packet(&pkt) else {
+        return sys::ENOBUFS as i32;
+    };
+    let Some(f) = tod.tod_syncache_respond else {
+        kpanic!("tod_syncache_respond is NULL")
+    };
     // SAFETY: the driver's method with the context it gave; the mbuf is handed over.
     unsafe { f(tod.ptr(), e.ctx as *mut c_void, mb.ptr()) }
 }
@@ -213,7 +227,9 @@ fn respond(e: &Entry) -> i32 {
 fn remove(e: &Entry) {
     STATE.with(|s| s.all.retain(|x| !same(x, e.vnet, &e.inc)));
     if let Some(tod) = Kp::<sys::toedev>::opt(e.tod as *mut _) {
-        let Some(f) = tod.tod_syncache_removed else { kpanic!("tod_syncache_removed is NULL") };
+        let Some(f) = tod.tod_syncache_removed else {
+            kpanic!("tod_syncache_removed is NULL")
+        };
         // SAFETY: the driver's method with the context it gave, under the bucket lock.
         unsafe { f(tod.ptr(), e.ctx as *mut c_void) };
     }
@@ -250,7 +266,8 @@ pub(crate) fn expand(
     remove(&e);
     k::mtx_unlock(lock());
     let seq_off = th.th_seq.wrapping_sub(e.irs);
-    let bad_seq = seq_off as i32 <= 0 || th.th_seq.wrapping_sub(e.irs.wrapping_add(e.wnd)) as i32 > 0;
+    let bad_seq =
+        seq_off as i32 <= 0 || th.th_seq.wrapping_sub(e.irs.wrapping_add(e.wnd)) as i32 > 0;
     if th.th_ack != e.iss.wrapping_add(1) || bad_seq {
         *lsop = std::ptr::null_mut();
         return 0;
@@ -310,7 +327,9 @@ pub(crate) fn new_socket(e: &Entry, lso: Kp<sys::socket>) -> Option<Kp<sys::sock
     }
     mss(tp, so, e.peer_mss);
     if let Some(tod) = Kp::<sys::toedev>::opt(e.tod as *mut _) {
-        let Some(f) = tod.tod_offload_socket else { kpanic!("tod_offload_socket is NULL") };
+        let Some(f) = tod.tod_offload_socket else {
+            kpanic!("tod_offload_socket is NULL")
+        };
         // SAFETY: the driver's method with the context it gave, the new pcb write-locked.
         unsafe { f(tod.ptr(), e.ctx as *mut c_void, so.ptr()) };
     }
@@ -325,7 +344,11 @@ pub(crate) fn new_socket(e: &Entry, lso: Kp<sys::socket>) -> Option<Kp<sys::sock
 fn mss(tp: Kp<sys::tcpcb>, so: Kp<sys::socket>, offer: u16) {
     let mut tp = tp;
     let ours = tcp_subr::mss_for(so.so_vnet, so.inp().faddr());
-    let offer = if offer == 0 { 536 } else { u32::from(offer).max(64) };
+    let offer = if offer == 0 {
+        536
+    } else {
+        u32::from(offer).max(64)
+    };
     let seg = ours.min(offer);
     tp.set_t_maxseg(seg);
     let max = *sockbuf::SB_MAX.get::<u64>();
@@ -374,14 +397,21 @@ fn timer() {
         let due = STATE.with(|s| s.all.iter().find(|e| e.next <= now).copied());
         let Some(e) = due else {
             let next = STATE.with(|s| s.all.iter().map(|e| e.next).min());
-            sched::sleep_on(chan(), SleepOpts::new("synctmr").timeout(next.map(|at| at - now)));
+            sched::sleep_on(
+                chan(),
+                SleepOpts::new("synctmr").timeout(next.map(|at| at - now)),
+            );
             continue;
         };
         vnet::with_vnet(e.vnet as *mut sys::vnet, || {
             k::net_epoch(|| {
                 k::mtx_lock(lock());
                 // Gone meanwhile, or just refreshed?
-                let still = STATE.with(|s| s.all.iter().any(|x| same(x, e.vnet, &e.inc) && x.next <= now));
+                let still = STATE.with(|s| {
+                    s.all
+                        .iter()
+                        .any(|x| same(x, e.vnet, &e.inc) && x.next <= now)
+                });
                 if still && e.rxmits >= REXMT_LIMIT {
                     remove(&e);
                 } else if still {

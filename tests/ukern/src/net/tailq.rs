@@ -23,7 +23,7 @@ const PTR: usize = size_of::<usize>();
 /// The queue at `$head` (a place behind a raw pointer) of `$t`s linked through `$field`.
 macro_rules! tailq {
     ($head:expr, $t:ty, $($field:tt)+) => {
-        $crate::net::tailq::Tailq::<$t>::at(($head) as *const _ as usize, std::mem::offset_of!($t, $($field)+))
+        $crate::net::tailq::Tailq::<$t>::at(($head).addr(), std::mem::offset_of!($t, $($field)+))
     };
 }
 pub(crate) use tailq;
@@ -31,7 +31,11 @@ pub(crate) use tailq;
 impl<T> Tailq<T> {
     /// The queue whose head (first, last) is at `head`, with links at byte `link` of an element.
     pub(crate) fn at(head: usize, link: usize) -> Self {
-        Tailq { head, link, elem: PhantomData }
+        Tailq {
+            head,
+            link,
+            elem: PhantomData,
+        }
     }
 
     /// `TAILQ_INIT`.
@@ -151,7 +155,13 @@ mod tests {
     fn order_insertion_and_removal() {
         let mut head = [7usize; 2];
         let q = queue(&mut head);
-        let mut items: Vec<Item> = (0..4).map(|id| Item { id, next: 0, prev: 0 }).collect();
+        let mut items: Vec<Item> = (0..4)
+            .map(|id| Item {
+                id,
+                next: 0,
+                prev: 0,
+            })
+            .collect();
         let p: Vec<Kp<Item>> = items.iter_mut().map(|i| Kp::new(i)).collect();
         assert!(q.is_empty());
         q.push_back(p[1]);

@@ -2,14 +2,15 @@
 
 use std::ffi::c_int;
 
-use crate::kp::{Kp, poke};
+use crate::kp::Kp;
 use crate::ksym::KData;
-use crate::net::acc::{InpExt, SocketExt, TcpcbExt};
+use crate::net::acc::{InpExt, TcpcbExt};
 use crate::net::{inpcb, k, offload, pipe, route, socket, tcp_timer, tcp_vars};
 use crate::{kpanic, sched, sys};
 
 /// The one function block ("freebsd"): modules reach output through `tp->t_fb`.
-static DEFAULT_FB: KData = KData::of::<sys::tcp_function_block>("tcp_def_funcblk").with_init(init_fb);
+static DEFAULT_FB: KData =
+    KData::of::<sys::tcp_function_block>("tcp_def_funcblk").with_init(init_fb);
 
 fn init_fb(p: *mut u8) {
     let mut fb: Kp<sys::tcp_function_block> = Kp::new(p.cast());
@@ -113,7 +114,11 @@ pub(crate) fn output(tp: Kp<sys::tcpcb>) -> i32 {
     let mut tp = tp;
     k::assert_wlocked(tp.inp().lock_rw());
     tp.t_acktime = tp.t_acktime.max(1);
-    if tp.toe() { offload::output(tp) } else { pipe::output(tp) }
+    if tp.toe() {
+        offload::output(tp)
+    } else {
+        pipe::output(tp)
+    }
 }
 
 /// `tcp_close`: the connection is over. Returns `None` when the socket's last holder was the
@@ -189,7 +194,11 @@ pub(crate) fn twstart(tp: Kp<sys::tcpcb>) {
     state_change(tp, sys::TCPS_TIME_WAIT);
     socket::isdisconnected(inp.so());
     let msl_ms = tcp_vars::get(inpcb::vnet_of(inp), &tcp_vars::MSL);
-    tcp_timer::activate(tp, sys::TT_2MSL, 2 * msl_ms as u32 * sched::HZ as u32 / 1000);
+    tcp_timer::activate(
+        tp,
+        sys::TT_2MSL,
+        2 * msl_ms as u32 * sched::HZ as u32 / 1000,
+    );
     k::wunlock(inp.lock_rw());
 }
 
@@ -208,8 +217,12 @@ pub(crate) fn dooptions(to: Kp<sys::tcpopt>, opts: &[u8], syn: bool) {
             at += 1;
             continue;
         }
-        let Some(len) = opts.get(at + 1).map(|l| usize::from(*l)) else { break };
-        let Some(o) = opts.get(at..at + len).filter(|o| o.len() >= 2) else { break };
+        let Some(len) = opts.get(at + 1).map(|l| usize::from(*l)) else {
+            break;
+        };
+        let Some(o) = opts.get(at..at + len).filter(|o| o.len() >= 2) else {
+            break;
+        };
         match (kind, len) {
             (2, 4) if syn => {
                 to.to_flags |= sys::TOF_MSS;
@@ -266,7 +279,12 @@ pub(crate) mod c {
         let v = crate::vnet::curvnet();
         mss_for(v, crate::net::acc::inc_faddr(&inc)) as c_int
     }
-    pub(super) extern "C" fn tcp_dooptions(to: Kp<sys::tcpopt>, cp: *const u8, len: c_int, flags: c_int) {
+    pub(super) extern "C" fn tcp_dooptions(
+        to: Kp<sys::tcpopt>,
+        cp: *const u8,
+        len: c_int,
+        flags: c_int,
+    ) {
         let opts = crate::kp::bytes(cp, len.max(0) as usize);
         dooptions(to, opts, flags as u32 & sys::TO_SYN != 0);
     }
@@ -285,14 +303,6 @@ pub(crate) mod c {
     pub(super) extern "C" fn tcp_new_isn(_inc: Kp<sys::in_conninfo>) -> u32 {
         new_isn()
     }
-    pub(super) extern "C" fn tcp_ctloutput(_so: Kp<sys::socket>, _sopt: Kp<sys::sockopt>) -> c_int {
-        sys::ENOPROTOOPT as c_int
-    }
-}
-
-/// A counter array's blank value, so that a stray index faults instead of counting somewhere.
-pub(crate) fn blank(p: *mut u8) {
-    poke(p as usize, 0usize);
 }
 
 crate::exports! {

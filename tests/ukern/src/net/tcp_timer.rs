@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::global::Global;
 use crate::kp::Kp;
-use crate::net::acc::{InpExt, SocketExt, TcpcbExt};
+use crate::net::acc::{InpExt, SockbufExt, SocketExt, TcpcbExt};
 use crate::net::{inpcb, k, tcp_subr};
 use crate::sched::{self, HZ, SBT_1S, Sbt, SleepOpts};
 use crate::{sys, vnet};
@@ -50,7 +50,8 @@ pub(crate) fn activate(tp: Kp<sys::tcpcb>, which: u32, delta: u32) {
         if delta == 0 {
             s.armed.remove(&key);
         } else {
-            s.armed.insert(key, sched::now_sbt() + i64::from(delta) * (SBT_1S / HZ));
+            s.armed
+                .insert(key, sched::now_sbt() + i64::from(delta) * (SBT_1S / HZ));
         }
     });
     sched::wakeup(chan());
@@ -88,7 +89,9 @@ fn run() {
 
 fn fire(tp: Kp<sys::tcpcb>, which: u32) {
     // An armed timer means a live tcpcb: forget() runs before its memory goes.
-    let Some(inp) = inpcb::lock_found(tp.inp(), true) else { return };
+    let Some(inp) = inpcb::lock_found(tp.inp(), true) else {
+        return;
+    };
     if inp.dropped() || tp.toe() {
         k::wunlock(inp.lock_rw());
         return;
@@ -113,7 +116,7 @@ fn fire(tp: Kp<sys::tcpcb>, which: u32) {
 fn two_msl(tp: Kp<sys::tcpcb>) -> Option<Kp<sys::tcpcb>> {
     let idle = k::ticks().wrapping_sub(tp.t_rcvtime);
     let waiting = tp.st() != sys::TCPS_TIME_WAIT && idle <= MAXIDLE;
-    let gone = tp.inp().so().rcv().sb_state as u16 as u32 & sys::SBS_CANTRCVMORE != 0;
+    let gone = tp.inp().so().rcv().st() & sys::SBS_CANTRCVMORE != 0;
     if waiting && !gone {
         activate(tp, sys::TT_2MSL, 75 * HZ as u32);
         return Some(tp);

@@ -4,7 +4,9 @@ use std::ffi::{c_int, c_ulong};
 
 use crate::kp::Kp;
 use crate::net::acc::{InpExt, SocketExt, TcpcbExt, Which};
-use crate::net::{inpcb, k, listen, offload, route, sockbuf, socket, sosend, tcp_subr, tcp_timer, tcp_vars, toecore};
+use crate::net::{
+    inpcb, k, listen, offload, sockbuf, socket, sosend, tcp_subr, tcp_timer, tcp_vars, toecore,
+};
 use crate::{sys, vnet};
 
 /// Fills in `tcp_protosw`.
@@ -12,7 +14,8 @@ pub(crate) fn boot() {
     let mut p: Kp<sys::protosw> = tcp_vars::TCP_PROTOSW.get();
     p.pr_type = sys::SOCK_STREAM as i16;
     p.pr_protocol = sys::IPPROTO_TCP as i16;
-    p.pr_flags = (sys::PR_CONNREQUIRED | sys::PR_IMPLOPCL | sys::PR_WANTRCVD | sys::PR_CAPATTACH) as i16;
+    p.pr_flags =
+        (sys::PR_CONNREQUIRED | sys::PR_IMPLOPCL | sys::PR_WANTRCVD | sys::PR_CAPATTACH) as i16;
     p.pr_soreceive = Some(sosend::c::soreceive_generic);
     p.pr_sosend = Some(sosend::c::sosend_generic);
     p.pr_send = Some(usr_send);
@@ -41,7 +44,11 @@ fn locked(so: Kp<sys::socket>) -> Kp<sys::inpcb> {
     inp
 }
 
-unsafe extern "C" fn usr_attach(so: *mut sys::socket, _proto: c_int, _td: *mut sys::thread) -> c_int {
+unsafe extern "C" fn usr_attach(
+    so: *mut sys::socket,
+    _proto: c_int,
+    _td: *mut sys::thread,
+) -> c_int {
     let so = Kp::new(so);
     let v = so.so_vnet;
     let (mut snd, mut rcv) = (so.snd(), so.rcv());
@@ -54,7 +61,9 @@ unsafe extern "C" fn usr_attach(so: *mut sys::socket, _proto: c_int, _td: *mut s
         rcv.sb_flags |= sys::SB_AUTOSIZE as i16;
         snd.sb_flags |= (sys::SB_AUTOLOWAT | sys::SB_AUTOSIZE) as i16;
     }
-    let Some(inp) = inpcb::alloc(so) else { return sys::ENOBUFS as c_int };
+    let Some(inp) = inpcb::alloc(so) else {
+        return sys::ENOBUFS as c_int;
+    };
     let tp = tcp_subr::new_tcpcb(inp, None);
     tcp_subr::state_change(tp, sys::TCPS_CLOSED);
     k::wunlock(inp.lock_rw());
@@ -65,7 +74,10 @@ unsafe extern "C" fn usr_detach(so: *mut sys::socket) {
     let inp = locked(Kp::new(so));
     let tp = inp.tp();
     if !inp.dropped() && tp.st() >= sys::TCPS_SYN_SENT {
-        crate::kpanic!("tcp_usr_detach: connection in {} not dropped", tcp_subr::STATES[tp.st() as usize]);
+        crate::kpanic!(
+            "tcp_usr_detach: connection in {} not dropped",
+            tcp_subr::STATES[tp.st() as usize]
+        );
     }
     tcp_subr::discardcb(tp);
     inpcb::free(inp);
@@ -75,7 +87,11 @@ fn sin(nam: *mut sys::sockaddr) -> Kp<sys::sockaddr_in> {
     Kp::new(nam.cast())
 }
 
-unsafe extern "C" fn usr_bind(so: *mut sys::socket, nam: *mut sys::sockaddr, _td: *mut sys::thread) -> c_int {
+unsafe extern "C" fn usr_bind(
+    so: *mut sys::socket,
+    nam: *mut sys::sockaddr,
+    _td: *mut sys::thread,
+) -> c_int {
     let inp = locked(Kp::new(so));
     let a = sin(nam);
     let e = if inp.dropped() {
@@ -87,7 +103,11 @@ unsafe extern "C" fn usr_bind(so: *mut sys::socket, nam: *mut sys::sockaddr, _td
     e
 }
 
-unsafe extern "C" fn usr_listen(so: *mut sys::socket, backlog: c_int, _td: *mut sys::thread) -> c_int {
+unsafe extern "C" fn usr_listen(
+    so: *mut sys::socket,
+    backlog: c_int,
+    _td: *mut sys::thread,
+) -> c_int {
     let so = Kp::new(so);
     let inp = locked(so);
     if inp.dropped() {
@@ -116,7 +136,11 @@ unsafe extern "C" fn usr_listen(so: *mut sys::socket, backlog: c_int, _td: *mut 
     e
 }
 
-unsafe extern "C" fn usr_connect(so: *mut sys::socket, nam: *mut sys::sockaddr, _td: *mut sys::thread) -> c_int {
+unsafe extern "C" fn usr_connect(
+    so: *mut sys::socket,
+    nam: *mut sys::sockaddr,
+    _td: *mut sys::thread,
+) -> c_int {
     let so = Kp::new(so);
     let inp = locked(so);
     let e = if inp.dropped() {
@@ -132,7 +156,10 @@ unsafe extern "C" fn usr_connect(so: *mut sys::socket, nam: *mut sys::sockaddr, 
 
 fn connect_locked(so: Kp<sys::socket>, inp: Kp<sys::inpcb>, nam: *mut sys::sockaddr) -> i32 {
     let mut tp = inp.tp();
-    let busy = sys::SS_ISCONNECTING | sys::SS_ISCONNECTED | sys::SS_ISDISCONNECTING | sys::SS_ISDISCONNECTED;
+    let busy = sys::SS_ISCONNECTING
+        | sys::SS_ISCONNECTED
+        | sys::SS_ISDISCONNECTING
+        | sys::SS_ISDISCONNECTED;
     if so.state() & busy != 0 {
         return sys::EISCONN as i32;
     }
@@ -158,7 +185,11 @@ fn connect_locked(so: Kp<sys::socket>, inp: Kp<sys::inpcb>, nam: *mut sys::socka
 
 /// TP_KEEPINIT in ticks.
 pub(crate) fn keepinit(tp: Kp<sys::tcpcb>) -> u32 {
-    if tp.t_keepinit != 0 { tp.t_keepinit } else { tcp_timer::KEEPINIT }
+    if tp.t_keepinit != 0 {
+        tp.t_keepinit
+    } else {
+        tcp_timer::KEEPINIT
+    }
 }
 
 /// The smallest shift with which a 16-bit window covers `sb_max`.
@@ -301,7 +332,11 @@ unsafe extern "C" fn usr_shutdown(so: *mut sys::socket, how: sys::shutdown_how) 
     k::net_epoch(|| {
         socket::cantsendmore(so);
         usrclosed(inp.tp());
-        let e = if inp.dropped() { 0 } else { tcp_subr::output(inp.tp()) };
+        let e = if inp.dropped() {
+            0
+        } else {
+            tcp_subr::output(inp.tp())
+        };
         k::wunlock(inp.lock_rw());
         e
     })
@@ -432,14 +467,11 @@ unsafe extern "C" fn ctloutput(so: *mut sys::socket, sopt: *mut sys::sockopt) ->
 
 /// shutdown(2) through the protocol of the socket.
 pub(crate) fn soshutdown(so: Kp<sys::socket>, how: sys::shutdown_how) -> i32 {
-    let Some(f) = so.proto().pr_shutdown else { return sys::EOPNOTSUPP as i32 };
+    let Some(f) = so.proto().pr_shutdown else {
+        return sys::EOPNOTSUPP as i32;
+    };
     vnet::with_vnet(so.so_vnet, || {
         // SAFETY: the socket's own protocol on a referenced socket.
         unsafe { f(so.ptr(), how) }
     })
-}
-
-/// Is the address one of this stack's own?
-pub(crate) fn local(so: Kp<sys::socket>, addr: u32) -> bool {
-    route::is_local(so.so_vnet, addr)
 }

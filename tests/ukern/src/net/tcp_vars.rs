@@ -3,7 +3,7 @@
 use crate::kp::{Kp, poke};
 use crate::ksym::KData;
 use crate::proc::{Errno, Sys};
-use crate::{sys, vnet};
+use crate::{counter, sys, vnet};
 
 macro_rules! ints {
     ($($id:ident $name:literal = $val:expr;)*) => {
@@ -70,8 +70,32 @@ pub(crate) fn get(v: *mut sys::vnet, d: &KData) -> i32 {
 /// # Errors
 /// ENOENT for an unknown name.
 pub(crate) fn set_by_name(v: *mut sys::vnet, name: &str, value: i32) -> Sys<()> {
-    let d = INTS.iter().find(|(n, _)| *n == name).map(|(_, d)| *d).ok_or(Errno::ENOENT)?;
+    let d = INTS
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, d)| *d)
+        .ok_or(Errno::ENOENT)?;
     let mut p: Kp<i32> = vnet::var_of(v, d);
     *p = value;
     Ok(())
+}
+
+/// Gives a stack its statistics counters.
+pub(crate) fn boot_vnet(v: *mut sys::vnet) {
+    for c in vnet::var_of::<[usize; TCPSTATS]>(v, &TCPSTAT).iter_mut() {
+        *c = counter::alloc(sys::M_NOWAIT as i32);
+    }
+    for c in vnet::var_of::<[usize; sys::TCP_NSTATES as usize]>(v, &TCPSTATES).iter_mut() {
+        *c = counter::alloc(sys::M_NOWAIT as i32);
+    }
+}
+
+/// Takes them back.
+pub(crate) fn free_vnet(v: *mut sys::vnet) {
+    for c in vnet::var_of::<[usize; TCPSTATS]>(v, &TCPSTAT).iter_mut() {
+        counter::free(std::mem::take(c));
+    }
+    for c in vnet::var_of::<[usize; sys::TCP_NSTATES as usize]>(v, &TCPSTATES).iter_mut() {
+        counter::free(std::mem::take(c));
+    }
 }

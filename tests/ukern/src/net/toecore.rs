@@ -5,11 +5,11 @@ use std::ffi::{c_int, c_void};
 use crate::global::Global;
 use crate::kp::Kp;
 use crate::ksym::KData;
-use crate::net::acc::{InpExt, TcpcbExt, inc_faddr};
+use crate::net::acc::{InpExt, TcpcbExt};
 use crate::net::inpcb::{self, Tuple};
 use crate::net::tailq::{Tailq, tailq};
 use crate::net::{k, route, syncache, tcp_subr, tcp_timer, tcp_usrreq, tcp_vars};
-use crate::{kpanic, sys, vnet};
+use crate::{kpanic, sched, sys, vnet};
 
 static TOEDEV_LOCK: KData = KData::of::<sys::mtx>("ukern_toedev_lock");
 static TOEDEV_LIST: KData = KData::of::<[usize; 2]>("ukern_toedev_list");
@@ -32,7 +32,7 @@ fn lock() -> *mut sys::mtx {
 }
 
 fn list() -> Tailq<sys::toedev> {
-    tailq!(TOEDEV_LIST.addr() as *const usize, sys::toedev, link)
+    tailq!(TOEDEV_LIST.get::<[usize; 2]>().ptr(), sys::toedev, link)
 }
 
 pub(crate) fn boot() {
@@ -61,7 +61,9 @@ fn for_each(only: Option<Kp<sys::toedev>>, f: impl Fn(Kp<sys::toedev>)) {
 }
 
 fn start_on(tod: Kp<sys::toedev>, tp: Kp<sys::tcpcb>) {
-    let Some(f) = tod.tod_listen_start else { kpanic!("tod_listen_start is NULL") };
+    let Some(f) = tod.tod_listen_start else {
+        kpanic!("tod_listen_start is NULL")
+    };
     // SAFETY: the driver's method, pcb write-locked and toedev lock held as its contract says.
     unsafe { f(tod.ptr(), tp.ptr()) };
 }
@@ -70,7 +72,10 @@ fn start_on(tod: Kp<sys::toedev>, tp: Kp<sys::tcpcb>) {
 pub(crate) fn listen_start_event(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
     if tp.st() != sys::TCPS_LISTEN {
-        kpanic!("tcp_offload_listen_start in state {}", tcp_subr::STATES[tp.st() as usize]);
+        kpanic!(
+            "tcp_offload_listen_start in state {}",
+            tcp_subr::STATES[tp.st() as usize]
+        );
     }
     for_each(None, |tod| start_on(tod, tp));
 }
@@ -79,10 +84,15 @@ pub(crate) fn listen_start_event(tp: Kp<sys::tcpcb>) {
 pub(crate) fn listen_stop_event(tp: Kp<sys::tcpcb>) {
     k::assert_wlocked(tp.inp().lock_rw());
     if tp.st() != sys::TCPS_LISTEN {
-        kpanic!("tcp_offload_listen_stop in state {}", tcp_subr::STATES[tp.st() as usize]);
+        kpanic!(
+            "tcp_offload_listen_stop in state {}",
+            tcp_subr::STATES[tp.st() as usize]
+        );
     }
     for_each(None, |tod| {
-        let Some(f) = tod.tod_listen_stop else { kpanic!("tod_listen_stop is NULL") };
+        let Some(f) = tod.tod_listen_stop else {
+            kpanic!("tod_listen_stop is NULL")
+        };
         // SAFETY: the driver's method, pcb write-locked and toedev lock held as its contract says.
         unsafe { f(tod.ptr(), tp.ptr()) };
     });
@@ -91,10 +101,14 @@ pub(crate) fn listen_stop_event(tp: Kp<sys::tcpcb>) {
 /// Listeners that exist when a device arrives are announced to it.
 fn announce_listeners(tod: Kp<sys::toedev>) {
     for inp in inpcb::all() {
-        let Some(inp) = inpcb::lock_found(inp, true) else { continue };
+        let Some(inp) = inpcb::lock_found(inp, true) else {
+            continue;
+        };
         let tp = inp.tp();
         if !inp.dropped() && tp.st() == sys::TCPS_LISTEN {
-            vnet::with_vnet(inpcb::vnet_of(inp), || for_each(Some(tod), |tod| start_on(tod, tp)));
+            vnet::with_vnet(inpcb::vnet_of(inp), || {
+                for_each(Some(tod), |tod| start_on(tod, tp))
+            });
         }
         k::wunlock(inp.lock_rw());
     }
@@ -114,7 +128,10 @@ pub(crate) fn l2_hold(ifp: Kp<sys::ifnet>, on: bool) {
 /// is the entry timing out.
 pub(crate) fn l2_answer(ifp: Kp<sys::ifnet>, ip: u32, found: bool) {
     let waiting = L2.with(|l| {
-        let (hit, rest): (Vec<_>, Vec<_>) = l.waiting.iter().partition(|w| w.1 == ifp.addr() && w.2 == ip);
+        let (hit, rest): (Vec<_>, Vec<_>) = l
+            .waiting
+            .iter()
+            .partition(|w| w.1 == ifp.addr() && w.2 == ip);
         l.waiting = rest;
         hit
     });
@@ -126,9 +143,19 @@ pub(crate) fn l2_answer(ifp: Kp<sys::ifnet>, ip: u32, found: bool) {
         seen.push(tod);
         let tod: Kp<sys::toedev> = Kp::new(tod as *mut _);
         let mut sin = sin_of(ip);
-        let mut mac = if found { route::mac_on_wire(ifp, ip).unwrap_or([0; 6]) } else { [0; 6] };
-        let lladdr = if found { mac.as_mut_ptr() } else { std::ptr::null_mut() };
-        let Some(f) = tod.tod_l2_update else { kpanic!("tod_l2_update is NULL") };
+        let mut mac = if found {
+            route::mac_on_wire(ifp, ip).unwrap_or([0; 6])
+        } else {
+            [0; 6]
+        };
+        let lladdr = if found {
+            mac.as_mut_ptr()
+        } else {
+            std::ptr::null_mut()
+        };
+        let Some(f) = tod.tod_l2_update else {
+            kpanic!("tod_l2_update is NULL")
+        };
         vnet::with_vnet(ifp.if_vnet, || {
             k::net_epoch(|| {
                 // SAFETY: the driver's method; the address and the link-level address outlive the call.
@@ -136,6 +163,17 @@ pub(crate) fn l2_answer(ifp: Kp<sys::ifnet>, ip: u32, found: bool) {
             });
         });
     }
+}
+
+/// Nobody has the address: the entry times out after as many tries as arp(4) makes.
+fn ask_in_vain(tod: Kp<sys::toedev>, ifp: Kp<sys::ifnet>, ip: u32) {
+    L2.with(|l| l.waiting.push((tod.addr(), ifp.addr(), ip)));
+    sched::spawn_kthread("arp timeout", move || {
+        sched::sleep_for(5 * sched::SBT_1S, "arp");
+        if L2.with(|l| l.waiting.iter().any(|w| w.1 == ifp.addr() && w.2 == ip)) {
+            l2_answer(ifp, ip, false);
+        }
+    });
 }
 
 /// EVL_MAKETAG(0xfff, 0, 0): no VLAN.
@@ -166,7 +204,11 @@ mod defaults {
         sys::ENOTSUP as c_int
     }
     pub(super) unsafe extern "C" fn tp_void(_t: *mut sys::toedev, _tp: *mut sys::tcpcb) {}
-    pub(super) unsafe extern "C" fn input(_t: *mut sys::toedev, _tp: *mut sys::tcpcb, m: *mut sys::mbuf) {
+    pub(super) unsafe extern "C" fn input(
+        _t: *mut sys::toedev,
+        _tp: *mut sys::tcpcb,
+        m: *mut sys::mbuf,
+    ) {
         crate::net::m::freem(Kp::new(m));
     }
     pub(super) unsafe extern "C" fn l2_update(
@@ -185,12 +227,27 @@ mod defaults {
     ) {
     }
     pub(super) unsafe extern "C" fn ctx_void(_t: *mut sys::toedev, _ctx: *mut c_void) {}
-    pub(super) unsafe extern "C" fn respond(_t: *mut sys::toedev, _c: *mut c_void, m: *mut sys::mbuf) -> c_int {
+    pub(super) unsafe extern "C" fn respond(
+        _t: *mut sys::toedev,
+        _c: *mut c_void,
+        m: *mut sys::mbuf,
+    ) -> c_int {
         crate::net::m::freem(Kp::new(m));
         0
     }
-    pub(super) unsafe extern "C" fn offload_socket(_t: *mut sys::toedev, _c: *mut c_void, _so: *mut sys::socket) {}
-    pub(super) unsafe extern "C" fn ctloutput(_t: *mut sys::toedev, _tp: *mut sys::tcpcb, _d: c_int, _n: c_int) {}
+    pub(super) unsafe extern "C" fn offload_socket(
+        _t: *mut sys::toedev,
+        _c: *mut c_void,
+        _so: *mut sys::socket,
+    ) {
+    }
+    pub(super) unsafe extern "C" fn ctloutput(
+        _t: *mut sys::toedev,
+        _tp: *mut sys::tcpcb,
+        _d: c_int,
+        _n: c_int,
+    ) {
+    }
     pub(super) unsafe extern "C" fn tcp_info(
         _t: *mut sys::toedev,
         _tp: *const sys::tcpcb,
@@ -205,7 +262,13 @@ mod defaults {
     ) -> c_int {
         sys::EINVAL as c_int
     }
-    pub(super) unsafe extern "C" fn pmtu(_t: *mut sys::toedev, _tp: *mut sys::tcpcb, _seq: u32, _mtu: c_int) {}
+    pub(super) unsafe extern "C" fn pmtu(
+        _t: *mut sys::toedev,
+        _tp: *mut sys::tcpcb,
+        _seq: u32,
+        _mtu: c_int,
+    ) {
+    }
 }
 
 pub(crate) mod c {
@@ -291,8 +354,12 @@ pub(crate) mod c {
         th: *mut sys::tcphdr,
         _ifp: *mut sys::ifnet,
     ) -> c_int {
-        let Some(found) = inpcb::find_exact(vnet::curvnet(), Tuple::of_inc(&inc)) else { return 0 };
-        let Some(inp) = inpcb::lock_found(found, true) else { return 0 };
+        let Some(found) = inpcb::find_exact(vnet::curvnet(), Tuple::of_inc(&inc)) else {
+            return 0;
+        };
+        let Some(inp) = inpcb::lock_found(found, true) else {
+            return 0;
+        };
         let tp = inp.tp();
         let in_use = sys::EADDRINUSE as c_int;
         let Some(th) = Kp::opt(th) else {
@@ -336,14 +403,21 @@ pub(crate) mod c {
         if held {
             return sys::EWOULDBLOCK as c_int;
         }
-        let Some(mac) = route::mac_on_wire(ifp, ip) else { return sys::EHOSTUNREACH as c_int };
+        let Some(mac) = route::mac_on_wire(ifp, ip) else {
+            ask_in_vain(tod, ifp, ip);
+            return sys::EWOULDBLOCK as c_int;
+        };
         crate::kp::bytes_mut(lladdr, 6).copy_from_slice(&mac);
         let mut vtag = vtag;
         *vtag = NO_VLAN;
         0
     }
 
-    pub(crate) extern "C" fn toe_connect_failed(tod: Kp<sys::toedev>, inp: Kp<sys::inpcb>, err: c_int) {
+    pub(crate) extern "C" fn toe_connect_failed(
+        tod: Kp<sys::toedev>,
+        inp: Kp<sys::inpcb>,
+        err: c_int,
+    ) {
         k::assert_net_epoch();
         k::assert_wlocked(inp.lock_rw());
         if inp.dropped() {
@@ -354,7 +428,9 @@ pub(crate) mod c {
             kpanic!("toe_connect_failed: connection is not offloaded");
         }
         if err == sys::EAGAIN as c_int {
-            let Some(f) = tod.tod_pcb_detach else { kpanic!("tod_pcb_detach is NULL") };
+            let Some(f) = tod.tod_pcb_detach else {
+                kpanic!("tod_pcb_detach is NULL")
+            };
             // SAFETY: the driver's own method on its connection, pcb write-locked.
             unsafe { f(tod.ptr(), tp.ptr()) };
             if tp.toe() {
@@ -373,11 +449,6 @@ pub(crate) mod c {
     pub(super) extern "C" fn tcp_offload_listen_stop(tp: Kp<sys::tcpcb>) {
         crate::net::offload::listen_stop(tp);
     }
-}
-
-/// Where a packet to the peer of this conninfo leaves.
-pub(crate) fn out_ifp(v: *mut sys::vnet, inc: &sys::in_conninfo) -> Option<Kp<sys::ifnet>> {
-    route::ifp_for(v, inc_faddr(inc))
 }
 
 crate::exports! {

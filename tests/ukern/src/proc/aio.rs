@@ -18,7 +18,8 @@ impl Proc {
         let size = size_of::<sys::aiocb>() as u64;
         let full = with_state(self.p, |s| s.cb_next + size > s.cb_end);
         if full {
-            let va = vm::mmap_anon(vm::current(), None, SLAB, Prot::RW, false).expect("memory for aiocbs");
+            let va = vm::mmap_anon(vm::current(), None, SLAB, Prot::RW, false)
+                .expect("memory for aiocbs");
             with_state(self.p, |s| (s.cb_next, s.cb_end) = (va, va + SLAB as u64));
         }
         with_state(self.p, |s| {
@@ -129,7 +130,8 @@ impl Proc {
     /// # Errors
     /// EAGAIN when the timeout runs out, EINTR.
     pub fn aio_waitcomplete(&self, timeout: Option<Duration>) -> Sys<(AioCb, Sys<usize>)> {
-        self.call(|| aio::sys_waitcomplete(timeout.map(to_sbt))).map(|(cb, r)| (AioCb(cb), r))
+        self.call(|| aio::sys_waitcomplete(timeout.map(to_sbt)))
+            .map(|(cb, r)| (AioCb(cb), r))
     }
 
     /// aio_cancel(2); `None`: every request on the descriptor.

@@ -46,7 +46,10 @@ pub struct SockAddr {
 /// When the text is no IPv4 address: a mistake of the test.
 #[must_use]
 pub fn addr(ip: &str, port: u16) -> SockAddr {
-    SockAddr { ip: ip.parse().expect("an IPv4 address"), port }
+    SockAddr {
+        ip: ip.parse().expect("an IPv4 address"),
+        port,
+    }
 }
 
 /// Page protection of a mapping (`PROT_READ`, `PROT_WRITE`).
@@ -60,11 +63,20 @@ pub struct Prot {
 
 impl Prot {
     /// `PROT_NONE`.
-    pub const NONE: Prot = Prot { read: false, write: false };
+    pub const NONE: Prot = Prot {
+        read: false,
+        write: false,
+    };
     /// `PROT_READ`.
-    pub const R: Prot = Prot { read: true, write: false };
+    pub const R: Prot = Prot {
+        read: true,
+        write: false,
+    };
     /// `PROT_READ | PROT_WRITE`.
-    pub const RW: Prot = Prot { read: true, write: true };
+    pub const RW: Prot = Prot {
+        read: true,
+        write: true,
+    };
 }
 
 /// What `shutdown(2)` closes.
@@ -160,9 +172,17 @@ pub struct Poll {
 
 impl Poll {
     /// Ask for readability.
-    pub const IN: Poll = Poll { readable: true, writable: false, hup: false };
+    pub const IN: Poll = Poll {
+        readable: true,
+        writable: false,
+        hup: false,
+    };
     /// Ask for writability.
-    pub const OUT: Poll = Poll { readable: false, writable: true, hup: false };
+    pub const OUT: Poll = Poll {
+        readable: false,
+        writable: true,
+        hup: false,
+    };
 }
 
 /// An `aiocb` of the program: it lies in the program's own memory, as on FreeBSD.
@@ -222,7 +242,9 @@ impl Signal {
     #[must_use]
     pub fn from_number(n: i32) -> Option<Signal> {
         use Signal::{Alrm, Int, Io, Kill, Pipe, Segv, Term, Urg, Usr1, Usr2};
-        [Int, Kill, Segv, Pipe, Alrm, Term, Urg, Io, Usr1, Usr2].into_iter().find(|s| *s as i32 == n)
+        [Int, Kill, Segv, Pipe, Alrm, Term, Urg, Io, Usr1, Usr2]
+            .into_iter()
+            .find(|s| *s as i32 == n)
     }
 }
 
@@ -271,7 +293,10 @@ impl ProcConfig {
     /// Defaults, in this network stack.
     #[must_use]
     pub fn vnet(vnet: VnetId) -> Self {
-        ProcConfig { vnet, ..ProcConfig::default() }
+        ProcConfig {
+            vnet,
+            ..ProcConfig::default()
+        }
     }
 
     /// Sets the name shown in messages.

@@ -23,7 +23,11 @@ pub(crate) struct Table {
 impl Table {
     /// The lowest free number gets the file (its reference moves here).
     fn install(&mut self, fp: Kp<sys::file>, limit: usize) -> Sys<i32> {
-        let i = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let i = self
+            .slots
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.slots.len());
         if i >= limit {
             return Err(Errno::EMFILE);
         }
@@ -41,7 +45,10 @@ impl Table {
 
     fn take(&mut self, fd: i32) -> Sys<Kp<sys::file>> {
         let i = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.slots.get_mut(i).and_then(Option::take).ok_or(Errno::EBADF)
+        self.slots
+            .get_mut(i)
+            .and_then(Option::take)
+            .ok_or(Errno::EBADF)
     }
 
     /// The child's table after fork(2): the same open files.
@@ -50,11 +57,16 @@ impl Table {
             let mut fp = *fp;
             fp.f_count += 1;
         }
-        Table { slots: self.slots.clone() }
+        Table {
+            slots: self.slots.clone(),
+        }
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Kp<sys::file>> {
-        std::mem::take(&mut self.slots).into_iter().flatten().collect()
+        std::mem::take(&mut self.slots)
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 

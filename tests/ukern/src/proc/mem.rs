@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::kp::{Kp, bytes, bytes_mut};
 use crate::proc::process::{Proc, with_state};
-use crate::proc::{Errno, Prot, Sys, UserVa};
+use crate::proc::{Prot, Sys, UserVa};
 use crate::{Api, sys, vm};
 
 struct Shm(vm::ObjId);
@@ -50,9 +50,31 @@ pub(crate) fn mlock(p: Kp<sys::proc_>, va: u64, len: usize) -> Sys<()> {
     vm::mlock(Kp::new(p.p_vmspace), va, len, limit)
 }
 
-/// `lim_cur(RLIMIT_MEMLOCK)`.
-pub(crate) fn memlock_limit(p: Kp<sys::proc_>) -> u64 {
-    if super::process::is_user(p) { with_state(p, |s| s.memlock) } else { u64::MAX }
+/// `RLIM_INFINITY`.
+const RLIM_INFINITY: u64 = i64::MAX as u64;
+
+mod c {
+    use super::*;
+
+    /// `lim_cur` of a thread's process: RLIMIT_MEMLOCK and RLIMIT_NOFILE; no other limit is set.
+    pub(super) extern "C" fn lim_cur(td: Kp<sys::thread>, which: i32) -> u64 {
+        lim_cur_proc(Kp::new(td.td_proc), which)
+    }
+    pub(super) extern "C" fn lim_cur_proc(p: Kp<sys::proc_>, which: i32) -> u64 {
+        if !crate::proc::process::is_user(p) {
+            return RLIM_INFINITY;
+        }
+        with_state(p, |s| match which as u32 {
+            sys::RLIMIT_MEMLOCK => s.memlock.min(RLIM_INFINITY),
+            sys::RLIMIT_NOFILE => s.nofile as u64,
+            _ => RLIM_INFINITY,
+        })
+    }
+}
+
+crate::exports! {
+    "lim_cur" => c::lim_cur,
+    "lim_cur_proc" => c::lim_cur_proc,
 }
 
 impl Proc {
@@ -84,7 +106,14 @@ impl Proc {
     ///
     /// # Errors
     /// EINVAL for a misaligned offset or length 0.
-    pub fn mmap_object(&self, obj: &ShmObject, off: usize, len: usize, prot: Prot, shared: bool) -> Sys<UserVa> {
+    pub fn mmap_object(
+        &self,
+        obj: &ShmObject,
+        off: usize,
+        len: usize,
+        prot: Prot,
+        shared: bool,
+    ) -> Sys<UserVa> {
         self.call(|| vm::mmap_object(space(self), obj.0.0, off, len, prot, shared))
     }
 
@@ -183,7 +212,9 @@ impl Proc {
     /// # Errors
     /// EFAULT.
     pub fn fill(&self, va: UserVa, len: usize, byte: u8) -> Sys<()> {
-        vm::access(space(self), va, len, true, |addr, n| bytes_mut(addr as *mut u8, n).fill(byte))
+        vm::access(space(self), va, len, true, |addr, n| {
+            bytes_mut(addr as *mut u8, n).fill(byte)
+        })
     }
 
     /// A fresh mapping that holds `data`.
@@ -213,6 +244,3 @@ impl Proc {
         with_state(self.p, |s| s.scratch.push(b));
     }
 }
-
-/// What a fault in user memory reads as.
-pub(crate) const FAULT: Errno = Errno::EFAULT;

@@ -12,7 +12,7 @@ use crate::kmem;
 use crate::kp::Kp;
 use crate::ksym::KData;
 use crate::net::k;
-use crate::proc::api::{Exit, Prot, ProcConfig, SigAction, Signal, UserVa, VnetId};
+use crate::proc::api::{Exit, ProcConfig, Prot, SigAction, Signal, UserVa, VnetId};
 use crate::proc::{Errno, Sys, file, from_sbt, to_sbt};
 use crate::sched::{self, Spawn, Tid};
 use crate::{Api, aio, kpanic, net, sys, vm};
@@ -59,7 +59,10 @@ static TABLE: Global<Table> = Global::new("processes");
 crate::exports_data! { M_PROC, file::M_FILE }
 
 pub(crate) fn boot() {
-    TABLE.init(Table { next_pid: 100, ..Table::default() });
+    TABLE.init(Table {
+        next_pid: 100,
+        ..Table::default()
+    });
 }
 
 pub(crate) fn shutdown() {
@@ -76,7 +79,15 @@ pub(crate) fn quiesce() {
 
 pub(crate) fn leaks() -> Vec<String> {
     TABLE.with(|t| {
-        t.procs.keys().map(|p| format!("process {} still runs", Kp::<sys::proc_>::new(*p as *mut _).p_pid)).collect()
+        t.procs
+            .keys()
+            .map(|p| {
+                format!(
+                    "process {} still runs",
+                    Kp::<sys::proc_>::new(*p as *mut _).p_pid
+                )
+            })
+            .collect()
     })
 }
 
@@ -122,7 +133,11 @@ fn free_proc(mut p: Kp<sys::proc_>) {
 pub(crate) fn spawn_kproc(name: &str, main: impl FnOnce() + 'static) {
     vm::acquire(vm::vmspace0());
     let p = alloc_proc(name, vm::vmspace0());
-    let how = Spawn { proc_: p.ptr(), ucred: p.p_ucred, ..Spawn::kernel(name) };
+    let how = Spawn {
+        proc_: p.ptr(),
+        ucred: p.p_ucred,
+        ..Spawn::kernel(name)
+    };
     let tid = sched::spawn(how, main);
     TABLE.with(|t| t.kprocs.push((tid, p.addr())));
 }
@@ -250,7 +265,11 @@ fn exit1(p: Kp<sys::proc_>) {
     let others = with_state(p, |s| {
         s.exiting = true;
         s.fatal.get_or_insert(Signal::Kill as i32);
-        s.tids.iter().copied().filter(|t| *t != me).collect::<Vec<_>>()
+        s.tids
+            .iter()
+            .copied()
+            .filter(|t| *t != me)
+            .collect::<Vec<_>>()
     });
     sched::set_signal_pending(me, false);
     for t in &others {
@@ -285,15 +304,30 @@ fn start<R: 'static>(
     TABLE.with(|t| t.procs.insert(p.addr(), state));
     let slot: Slot<R> = Rc::new(RefCell::new(None));
     let out = slot.clone();
-    let how = Spawn { proc_: p.ptr(), ucred: p.p_ucred, vnet, ..Spawn::kernel(name) };
+    let how = Spawn {
+        proc_: p.ptr(),
+        ucred: p.p_ucred,
+        vnet,
+        ..Spawn::kernel(name)
+    };
     let tid = sched::spawn(how, move || run(p, main, &out));
     with_state(p, |s| s.tids.push(tid));
-    Child { proc_: p, pid: p.p_pid, tid, slot, api }
+    Child {
+        proc_: p,
+        pid: p.p_pid,
+        tid,
+        slot,
+        api,
+    }
 }
 
 impl Api {
     /// Starts a process that runs `main`. It runs when the kernel next runs: see [`Child::wait`].
-    pub fn spawn<R: 'static>(&self, cfg: ProcConfig, main: impl FnOnce(&Proc) -> R + 'static) -> Child<R> {
+    pub fn spawn<R: 'static>(
+        &self,
+        cfg: ProcConfig,
+        main: impl FnOnce(&Proc) -> R + 'static,
+    ) -> Child<R> {
         let space = vm::new_space(cfg.mmap_base);
         let p = alloc_proc(&cfg.name, space);
         let mut state = State {
@@ -322,7 +356,8 @@ impl Api {
 fn prepare(space: Kp<sys::vmspace>, s: &mut State) {
     let cb = vm::mmap_anon(space, None, CB_SLAB, Prot::RW, false).expect("a fresh map has room");
     (s.cb_next, s.cb_end) = (cb, cb + CB_SLAB as u64);
-    let scratch = vm::mmap_anon(space, None, SCRATCH, Prot::RW, false).expect("a fresh map has room");
+    let scratch =
+        vm::mmap_anon(space, None, SCRATCH, Prot::RW, false).expect("a fresh map has room");
     s.scratch = vec![(scratch, SCRATCH)];
 }
 
@@ -405,20 +440,28 @@ impl Proc {
             let out = slot.clone();
             let vnet = net::vnet_by_id(with_state(p, |s| s.vnet));
             let name = format!("{} thread", crate::kp::cstr(p.p_comm.as_ptr()));
-            let tid = sched::spawn(Spawn { proc_: p.ptr(), ucred: p.p_ucred, vnet, ..Spawn::kernel(&name) }, move || {
-                let me = Proc { p };
-                let r = catch_unwind(AssertUnwindSafe(|| f(&me)));
-                match r {
-                    Ok(v) => *out.borrow_mut() = Some(v),
-                    Err(payload) => {
-                        let _: Exit<()> = leave_reason(payload);
+            let tid = sched::spawn(
+                Spawn {
+                    proc_: p.ptr(),
+                    ucred: p.p_ucred,
+                    vnet,
+                    ..Spawn::kernel(&name)
+                },
+                move || {
+                    let me = Proc { p };
+                    let r = catch_unwind(AssertUnwindSafe(|| f(&me)));
+                    match r {
+                        Ok(v) => *out.borrow_mut() = Some(v),
+                        Err(payload) => {
+                            let _: Exit<()> = leave_reason(payload);
+                        }
                     }
-                }
-                let mut td = sched::current_thread();
-                let tid = sched::current_tid();
-                with_state(p, |s| s.tids.retain(|t| *t != tid));
-                td.td_proc = crate::proc0();
-            });
+                    let mut td = sched::current_thread();
+                    let tid = sched::current_tid();
+                    with_state(p, |s| s.tids.retain(|t| *t != tid));
+                    td.td_proc = crate::proc0();
+                },
+            );
             with_state(p, |s| s.tids.push(tid));
             Ok(Thread { tid, slot })
         })
@@ -450,7 +493,10 @@ impl Proc {
     pub fn kill(&self, pid: i32, sig: Signal) -> Sys<()> {
         self.call(|| {
             let found = TABLE.with(|t| {
-                t.procs.keys().copied().find(|p| Kp::<sys::proc_>::new(*p as *mut _).p_pid == pid)
+                t.procs
+                    .keys()
+                    .copied()
+                    .find(|p| Kp::<sys::proc_>::new(*p as *mut _).p_pid == pid)
             });
             let p = found.ok_or(Errno::ESRCH)?;
             super::psignal(Kp::new(p as *mut _), sig as i32);
@@ -466,14 +512,20 @@ impl Proc {
     /// How often the signal was posted to this process, whatever its disposition.
     #[must_use]
     pub fn signals(&self, sig: Signal) -> u32 {
-        self.call(|| with_state(self.p, |s| s.posted.get(&(sig as i32)).copied().unwrap_or(0)))
+        self.call(|| {
+            with_state(self.p, |s| {
+                s.posted.get(&(sig as i32)).copied().unwrap_or(0)
+            })
+        })
     }
 
     /// nanosleep(2) in virtual time; a signal ends it early.
     pub fn sleep(&self, d: Duration) {
         self.call(|| {
             let chan = self.p.addr() + 3;
-            let opts = sched::SleepOpts::new("nanslp").timeout(Some(to_sbt(d))).catch(true);
+            let opts = sched::SleepOpts::new("nanslp")
+                .timeout(Some(to_sbt(d)))
+                .catch(true);
             sched::sleep_on(chan, opts);
         });
     }

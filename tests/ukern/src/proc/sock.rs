@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::kp::Kp;
 use crate::net::acc::{InpExt, SockbufExt, SocketExt, TcpcbExt, Which};
-use crate::net::{k, listen, sockbuf, socket, sosend, tcp_subr, tcp_usrreq, tcp_vars};
+use crate::net::{k, listen, socket, sosend, tcp_subr, tcp_usrreq, tcp_vars};
 use crate::proc::api::{MsgFlags, Poll, Shut, SockAddr, SockOpt, SockOptName, UserVa};
 use crate::proc::process::Proc;
+use crate::proc::sockopt;
 use crate::proc::{Errno, Sys, file, from_sbt, to_sbt};
 use crate::{sched, sys, vnet};
 
@@ -22,11 +23,17 @@ fn sin(a: SockAddr) -> sys::sockaddr_in {
 }
 
 fn from_sin(s: &sys::sockaddr_in) -> SockAddr {
-    SockAddr { ip: Ipv4Addr::from(s.sin_addr.s_addr.to_ne_bytes()), port: u16::from_be(s.sin_port) }
+    SockAddr {
+        ip: Ipv4Addr::from(s.sin_addr.s_addr.to_ne_bytes()),
+        port: u16::from_be(s.sin_port),
+    }
 }
 
 fn any() -> SockAddr {
-    SockAddr { ip: Ipv4Addr::UNSPECIFIED, port: 0 }
+    SockAddr {
+        ip: Ipv4Addr::UNSPECIFIED,
+        port: 0,
+    }
 }
 
 fn msg(f: MsgFlags) -> u32 {
@@ -71,7 +78,9 @@ impl Proc {
     pub fn bind(&self, fd: i32, a: SockAddr) -> Sys<()> {
         self.with_so(fd, |so| {
             let mut s = sin(a);
-            let Some(f) = so.proto().pr_bind else { return Err(Errno::EOPNOTSUPP) };
+            let Some(f) = so.proto().pr_bind else {
+                return Err(Errno::EOPNOTSUPP);
+            };
             let td = sched::current_thread().ptr();
             Errno::check(vnet::with_vnet(so.so_vnet, || {
                 // SAFETY: the socket's own protocol; the address outlives the call.
@@ -85,7 +94,9 @@ impl Proc {
     /// # Errors
     /// EINVAL on a connected socket.
     pub fn listen(&self, fd: i32, backlog: i32) -> Sys<()> {
-        self.with_so(fd, |so| Errno::check(listen::solisten(so, backlog, sched::current_thread().ptr())))
+        self.with_so(fd, |so| {
+            Errno::check(listen::solisten(so, backlog, sched::current_thread().ptr()))
+        })
     }
 
     /// accept(2): the new descriptor and the peer.
@@ -107,7 +118,9 @@ impl Proc {
 
     fn address(&self, so: Kp<sys::socket>, f: AddrFn) -> Sys<SockAddr> {
         let mut s = sin(any());
-        let Some(f) = f else { return Err(Errno::EOPNOTSUPP) };
+        let Some(f) = f else {
+            return Err(Errno::EOPNOTSUPP);
+        };
         let e = vnet::with_vnet(so.so_vnet, || {
             // SAFETY: the socket's own protocol fills in an address of the right size.
             unsafe { f(so.ptr(), (&raw mut s).cast()) }
@@ -199,7 +212,13 @@ impl Proc {
     /// # Errors
     /// EBADF.
     pub fn fionread(&self, fd: i32) -> Sys<usize> {
-        self.with_so(fd, |so| Ok(if so.listening() { 0 } else { so.rcv().sb_acc as usize }))
+        self.with_so(fd, |so| {
+            Ok(if so.listening() {
+                0
+            } else {
+                so.rcv().sb_acc as usize
+            })
+        })
     }
 
     /// read(2).
@@ -228,7 +247,11 @@ impl Proc {
                 let e = sosend::soreceive(so, uio, msg(f));
                 let moved = uio.uio_resid != len as isize;
                 // A short count wins over being interrupted.
-                if moved && [Errno::EINTR, Errno::EWOULDBLOCK].contains(&Errno(e)) { 0 } else { e }
+                if moved && [Errno::EINTR, Errno::EWOULDBLOCK].contains(&Errno(e)) {
+                    0
+                } else {
+                    e
+                }
             })
         })
     }
@@ -238,7 +261,11 @@ impl Proc {
     /// # Errors
     /// As [`Proc::write`].
     pub fn send(&self, fd: i32, va: UserVa, len: usize, f: MsgFlags) -> Sys<usize> {
-        self.with_so(fd, |so| io(va, len, sys::UIO_WRITE, |uio| sosend::usrsend(so, uio, msg(f))))
+        self.with_so(fd, |so| {
+            io(va, len, sys::UIO_WRITE, |uio| {
+                sosend::usrsend(so, uio, msg(f))
+            })
+        })
     }
 
     /// One read of at most `max` bytes through a scratch buffer; empty at end of file.
@@ -274,7 +301,9 @@ impl Proc {
     /// As [`Proc::write`].
     pub fn send_bytes(&self, fd: i32, data: &[u8]) -> Sys<usize> {
         let b = self.scratch(data.len());
-        let r = self.store(b.0, data).and_then(|()| self.write(fd, b.0, data.len()));
+        let r = self
+            .store(b.0, data)
+            .and_then(|()| self.write(fd, b.0, data.len()));
         self.scratch_back(b);
         r
     }
@@ -338,7 +367,7 @@ impl Proc {
     /// # Errors
     /// ENOBUFS for a buffer over the limit, EINVAL, ECONNRESET for TCP options of a dead connection.
     pub fn setsockopt(&self, fd: i32, o: SockOpt) -> Sys<()> {
-        self.with_so(fd, |so| setsockopt(so, o))
+        self.with_so(fd, |so| sockopt::setsockopt(so, o))
     }
 
     /// getsockopt(2).
@@ -346,7 +375,7 @@ impl Proc {
     /// # Errors
     /// ECONNRESET for TCP options of a dead connection.
     pub fn getsockopt(&self, fd: i32, o: SockOptName) -> Sys<i64> {
-        self.with_so(fd, |so| getsockopt(so, o))
+        self.with_so(fd, |so| sockopt::getsockopt(so, o))
     }
 
     /// `SO_LINGER` in force, for tests.
@@ -382,7 +411,10 @@ fn io(va: UserVa, len: usize, rw: sys::uio_rw, f: impl FnOnce(Kp<sys::uio>) -> i
     if len > isize::MAX as usize {
         return Err(Errno::EINVAL);
     }
-    let mut iov = sys::iovec { iov_base: va as *mut _, iov_len: len };
+    let mut iov = sys::iovec {
+        iov_base: va as *mut _,
+        iov_len: len,
+    };
     let mut uio = sys::uio {
         uio_iov: &raw mut iov,
         uio_iovcnt: 1,
@@ -399,7 +431,10 @@ fn io(va: UserVa, len: usize, rw: sys::uio_rw, f: impl FnOnce(Kp<sys::uio>) -> i
 fn poll_now(so: Kp<sys::socket>, want: Poll) -> Poll {
     if so.listening() {
         let ready = !listen::comp(so).is_empty() || so.so_error != 0;
-        return Poll { readable: want.readable && ready, ..Poll::default() };
+        return Poll {
+            readable: want.readable && ready,
+            ..Poll::default()
+        };
     }
     let (rcv, snd) = (so.rcv().st(), so.snd().st());
     Poll {
@@ -437,143 +472,4 @@ fn connect(mut so: Kp<sys::socket>, a: SockAddr) -> Sys<()> {
     }
     k::mtx_unlock(so.lock_mtx());
     Errno::check(e)
-}
-
-fn option(so: Kp<sys::socket>, flag: u32, on: bool) {
-    let mut s = so;
-    k::mtx_lock(so.lock_mtx());
-    if on {
-        s.so_options |= flag as i32;
-    } else {
-        s.so_options &= !(flag as i32);
-    }
-    k::mtx_unlock(so.lock_mtx());
-}
-
-/// SO_RCVBUF and SO_SNDBUF: fixed from now on.
-fn set_hiwat(so: Kp<sys::socket>, which: Which, n: u32) -> Sys<()> {
-    if n == 0 {
-        return Err(Errno::EINVAL);
-    }
-    if so.listening() {
-        let mut sol = so.sol();
-        let auto = !(sys::SB_AUTOSIZE as i16);
-        match which {
-            Which::Rcv => (sol.sol_sbrcv_hiwat, sol.sol_sbrcv_flags) = (n, sol.sol_sbrcv_flags & auto),
-            Which::Snd => (sol.sol_sbsnd_hiwat, sol.sol_sbsnd_flags) = (n, sol.sol_sbsnd_flags & auto),
-        }
-        return Ok(());
-    }
-    k::mtx_lock(so.sb_mtx(which));
-    let ok = sockbuf::reserve_locked(so, which, u64::from(n));
-    so.sb(which).set_flags(0, sys::SB_AUTOSIZE);
-    k::mtx_unlock(so.sb_mtx(which));
-    if ok { Ok(()) } else { Err(Errno::ENOBUFS) }
-}
-
-fn set_lowat(so: Kp<sys::socket>, which: Which, n: u32) -> Sys<()> {
-    if n == 0 {
-        return Err(Errno::EINVAL);
-    }
-    if so.listening() {
-        let mut sol = so.sol();
-        match which {
-            Which::Rcv => sol.sol_sbrcv_lowat = n as i32,
-            Which::Snd => sol.sol_sbsnd_lowat = n as i32,
-        }
-        return Ok(());
-    }
-    k::mtx_lock(so.sb_mtx(which));
-    let mut sb = so.sb(which);
-    sb.sb_lowat = n.min(sb.sb_hiwat);
-    k::mtx_unlock(so.sb_mtx(which));
-    Ok(())
-}
-
-fn set_timeo(so: Kp<sys::socket>, which: Which, d: Duration) -> Sys<()> {
-    if so.listening() {
-        let mut sol = so.sol();
-        match which {
-            Which::Rcv => sol.sol_sbrcv_timeo = to_sbt(d),
-            Which::Snd => sol.sol_sbsnd_timeo = to_sbt(d),
-        }
-        return Ok(());
-    }
-    so.sb(which).sb_timeo = to_sbt(d);
-    Ok(())
-}
-
-fn tcp_option(so: Kp<sys::socket>, name: u32, value: i32, set: bool) -> Sys<i32> {
-    let mut val = value;
-    // SAFETY: plain C data.
-    let mut sopt: sys::sockopt = unsafe { std::mem::zeroed() };
-    sopt.sopt_dir = if set { sys::SOPT_SET } else { sys::SOPT_GET };
-    sopt.sopt_level = sys::IPPROTO_TCP as i32;
-    sopt.sopt_name = name as i32;
-    sopt.sopt_val = (&raw mut val).cast();
-    sopt.sopt_valsize = size_of::<i32>();
-    let Some(f) = so.proto().pr_ctloutput else { return Err(Errno::ENOPROTOOPT) };
-    let e = vnet::with_vnet(so.so_vnet, || {
-        // SAFETY: the socket's own protocol; the option and its value outlive the call.
-        unsafe { f(so.ptr(), &raw mut sopt) }
-    });
-    Errno::check(e)?;
-    Ok(val)
-}
-
-fn setsockopt(so: Kp<sys::socket>, o: SockOpt) -> Sys<()> {
-    match o {
-        SockOpt::RcvBuf(n) => set_hiwat(so, Which::Rcv, n),
-        SockOpt::SndBuf(n) => set_hiwat(so, Which::Snd, n),
-        SockOpt::RcvLowat(n) => set_lowat(so, Which::Rcv, n),
-        SockOpt::SndLowat(n) => set_lowat(so, Which::Snd, n),
-        SockOpt::RcvTimeo(d) => set_timeo(so, Which::Rcv, d),
-        SockOpt::SndTimeo(d) => set_timeo(so, Which::Snd, d),
-        SockOpt::Linger(l) => {
-            let mut s = so;
-            s.so_linger = l.unwrap_or(0) as i16;
-            option(so, sys::SO_LINGER, l.is_some());
-            Ok(())
-        }
-        SockOpt::NoSigpipe(on) => {
-            option(so, sys::SO_NOSIGPIPE, on);
-            Ok(())
-        }
-        SockOpt::ReuseAddr(on) => {
-            option(so, sys::SO_REUSEADDR, on);
-            Ok(())
-        }
-        SockOpt::KeepAlive(on) => {
-            option(so, sys::SO_KEEPALIVE, on);
-            Ok(())
-        }
-        SockOpt::NoOffload(on) => {
-            option(so, sys::SO_NO_OFFLOAD, on);
-            Ok(())
-        }
-        SockOpt::NoDdp(on) => {
-            option(so, sys::SO_NO_DDP, on);
-            Ok(())
-        }
-        SockOpt::NoDelay(on) => tcp_option(so, sys::TCP_NODELAY, i32::from(on), true).map(|_| ()),
-        SockOpt::NoPush(on) => tcp_option(so, sys::TCP_NOPUSH, i32::from(on), true).map(|_| ()),
-    }
-}
-
-fn getsockopt(mut so: Kp<sys::socket>, o: SockOptName) -> Sys<i64> {
-    let l = so.listening();
-    let sol = so.sol();
-    Ok(match o {
-        SockOptName::Error => {
-            let n = std::mem::take(&mut so.so_error);
-            if n != 0 { i64::from(n) } else { i64::from(std::mem::take(&mut so.so_rerror)) }
-        }
-        SockOptName::RcvBuf => i64::from(if l { sol.sol_sbrcv_hiwat } else { so.rcv().sb_hiwat }),
-        SockOptName::SndBuf => i64::from(if l { sol.sol_sbsnd_hiwat } else { so.snd().sb_hiwat }),
-        SockOptName::RcvLowat => i64::from(if l { sol.sol_sbrcv_lowat as u32 } else { so.rcv().sb_lowat }),
-        SockOptName::SndLowat => i64::from(if l { sol.sol_sbsnd_lowat as u32 } else { so.snd().sb_lowat }),
-        SockOptName::AcceptConn => i64::from(l),
-        SockOptName::NoDelay => i64::from(tcp_option(so, sys::TCP_NODELAY, 0, false)?),
-        SockOptName::MaxSeg => i64::from(tcp_option(so, sys::TCP_MAXSEG, 0, false)?),
-    })
 }

@@ -60,7 +60,11 @@ extern "C" fn handle_64(_o: *mut Oid, arg1: *mut c_void, arg2: i64, req: Kp<Req>
 }
 
 extern "C" fn handle_bool(_o: *mut Oid, arg1: *mut c_void, arg2: i64, req: Kp<Req>) -> i32 {
-    let mut v = [if arg1.is_null() { arg2 as u8 } else { peek::<u8>(arg1 as usize) }];
+    let mut v = [if arg1.is_null() {
+        arg2 as u8
+    } else {
+        peek::<u8>(arg1 as usize)
+    }];
     let e = out(req, &v);
     if e != 0 || req.newptr.is_null() {
         return e;
@@ -120,7 +124,10 @@ extern "C" fn handle_counter(_o: *mut Oid, arg1: Kp<usize>, _arg2: i64, req: Kp<
 extern "C" fn handle_counter_array(_o: *mut Oid, arg1: Kp<usize>, arg2: i64, req: Kp<Req>) -> i32 {
     let n = usize::try_from(arg2).unwrap_or(0);
     let all: Vec<usize> = (0..n).map(|i| peek(arg1.addr() + 8 * i)).collect();
-    let data: Vec<u8> = all.iter().flat_map(|&c| counter::fetch(c).to_le_bytes()).collect();
+    let data: Vec<u8> = all
+        .iter()
+        .flat_map(|&c| counter::fetch(c).to_le_bytes())
+        .collect();
     let e = out(req, &data);
     if e != 0 || req.newptr.is_null() {
         return e;

@@ -20,7 +20,8 @@ pub use query::{Value, get, set, tree};
 pub use tunable::setenv;
 
 type Oid = sys::sysctl_oid;
-type Handler = Option<unsafe extern "C" fn(*mut Oid, *mut c_void, i64, *mut sys::sysctl_req) -> i32>;
+type Handler =
+    Option<unsafe extern "C" fn(*mut Oid, *mut c_void, i64, *mut sys::sysctl_req) -> i32>;
 
 #[derive(Default)]
 struct Tree {
@@ -57,11 +58,18 @@ nodes! {
 }
 
 pub(crate) fn symbols() -> [&'static [Export]; 3] {
-    [c_symbols::symbols(), handlers::symbols(), tunable::symbols()]
+    [
+        c_symbols::symbols(),
+        handlers::symbols(),
+        tunable::symbols(),
+    ]
 }
 
 pub(crate) fn boot() {
-    TREE.init(Tree { lists: BTreeMap::new(), next_number: sys::CTL_AUTO_START as i32 });
+    TREE.init(Tree {
+        lists: BTreeMap::new(),
+        next_number: sys::CTL_AUTO_START as i32,
+    });
     tunable::boot();
     for &(var, path) in NODES {
         let mut oid: Kp<Oid> = var.get();
@@ -94,7 +102,12 @@ pub(crate) fn children(oid: Kp<Oid>) -> usize {
 }
 
 fn list(of: usize) -> Vec<Kp<Oid>> {
-    TREE.with(|t| t.lists.get(&of).map(|l| l.iter().map(|&a| Kp::new(a as *mut Oid)).collect()).unwrap_or_default())
+    TREE.with(|t| {
+        t.lists
+            .get(&of)
+            .map(|l| l.iter().map(|&a| Kp::new(a as *mut Oid)).collect())
+            .unwrap_or_default()
+    })
 }
 
 fn child(of: usize, name: &str) -> Option<Kp<Oid>> {
@@ -138,7 +151,10 @@ pub(crate) fn register(mut oid: Kp<Oid>) {
         oid.oid_number = number;
     }
     oid.oid_refcnt += 1;
-    if oid.oid_kind & sys::CTLFLAG_TUN != 0 && oid.oid_kind & sys::CTLFLAG_NOFETCH == 0 && !is_node(oid) {
+    if oid.oid_kind & sys::CTLFLAG_TUN != 0
+        && oid.oid_kind & sys::CTLFLAG_NOFETCH == 0
+        && !is_node(oid)
+    {
         tunable::load(oid);
     }
 }
@@ -156,19 +172,30 @@ pub(crate) fn unregister(mut oid: Kp<Oid>) {
         Some(())
     });
     if found.is_none() {
-        console::write(&format!("sysctl oid \"{}\" is not registered\n", cstr(oid.oid_name)));
+        console::write(&format!(
+            "sysctl oid \"{}\" is not registered\n",
+            cstr(oid.oid_name)
+        ));
         return;
     }
     oid.oid_refcnt -= 1;
     oid.oid_kind |= sys::CTLFLAG_DYING;
-    while oid.oid_running > 0 {
+    while running(oid) {
         sched::sleep_on(oid.addr(), SleepOpts::new("oidrm"));
     }
 }
 
+fn running(oid: Kp<Oid>) -> bool {
+    oid.oid_running > 0
+}
+
 fn dup(s: *const c_char) -> *mut c_char {
     let text = cstr(s);
-    let p = kmem::malloc(text.len() + 1, M_SYSCTLOID.addr(), (sys::M_WAITOK | sys::M_ZERO) as i32);
+    let p = kmem::malloc(
+        text.len() + 1,
+        M_SYSCTLOID.addr(),
+        (sys::M_WAITOK | sys::M_ZERO) as i32,
+    );
     bytes_mut(p, text.len()).copy_from_slice(text.as_bytes());
     p.cast()
 }
@@ -210,7 +237,10 @@ pub(crate) fn ctx_free(mut ctx: Kp<sys::sysctl_ctx_list>) -> i32 {
     let oids: Vec<usize> = entries.iter().map(|e| e.entry as usize).collect();
     for &e in &entries {
         let oid: Kp<Oid> = Kp::new(e.entry);
-        let foreign = oid.oid_refcnt == 1 && list(children(oid)).iter().any(|c| !oids.contains(&c.addr()));
+        let foreign = oid.oid_refcnt == 1
+            && list(children(oid))
+                .iter()
+                .any(|c| !oids.contains(&c.addr()));
         if foreign {
             return sys::EBUSY as i32;
         }
@@ -218,7 +248,10 @@ pub(crate) fn ctx_free(mut ctx: Kp<sys::sysctl_ctx_list>) -> i32 {
     for e in entries {
         let err = remove(Kp::new(e.entry), true, false);
         if err != 0 {
-            kpanic!("sysctl_ctx_free: cannot remove {} ({err})", cstr(Kp::new(e.entry).oid_name));
+            kpanic!(
+                "sysctl_ctx_free: cannot remove {} ({err})",
+                cstr(Kp::new(e.entry).oid_name)
+            );
         }
         kmem::free_obj(e, &M_SYSCTLOID);
     }
@@ -266,7 +299,11 @@ pub(crate) fn add(ctx: *mut sys::sysctl_ctx_list, n: &NewOid) -> *mut Oid {
     oid.oid_name = dup(n.name);
     oid.oid_handler = n.handler;
     oid.oid_fmt = n.fmt;
-    oid.oid_descr = if n.descr.is_null() { std::ptr::null() } else { dup(n.descr) };
+    oid.oid_descr = if n.descr.is_null() {
+        std::ptr::null()
+    } else {
+        dup(n.descr)
+    };
     register(oid);
     if let Some(c) = Kp::opt(ctx) {
         ctx_push(c, oid);
@@ -283,7 +320,11 @@ pub(crate) fn remove(mut oid: Kp<Oid>, del: bool, recurse: bool) -> i32 {
     if is_node(oid) && oid.oid_refcnt == 1 {
         for c in list(children(oid)) {
             if !recurse {
-                console::write(&format!("Warning: failed attempt to remove oid {} with child {}\n", cstr(oid.oid_name), cstr(c.oid_name)));
+                console::write(&format!(
+                    "Warning: failed attempt to remove oid {} with child {}\n",
+                    cstr(oid.oid_name),
+                    cstr(c.oid_name)
+                ));
                 return sys::ENOTEMPTY as i32;
             }
             let e = remove(c, del, recurse);
@@ -324,17 +365,20 @@ pub(crate) fn device_node(name: &str, unit: i32) -> (usize, usize) {
     ctx_init(ctx);
     let node = |parent: usize, name: &str| {
         let c = std::ffi::CString::new(name).unwrap_or_default();
-        add(ctx.ptr(), &NewOid {
-            parent,
-            number: -1,
-            name: c.as_ptr(),
-            kind: sys::CTLTYPE_NODE | sys::CTLFLAG_RD,
-            arg1: std::ptr::null_mut(),
-            arg2: 0,
-            handler: None,
-            fmt: c"N".as_ptr(),
-            descr: std::ptr::null(),
-        })
+        add(
+            ctx.ptr(),
+            &NewOid {
+                parent,
+                number: -1,
+                name: c.as_ptr(),
+                kind: sys::CTLTYPE_NODE | sys::CTLFLAG_RD,
+                arg1: std::ptr::null_mut(),
+                arg2: 0,
+                handler: None,
+                fmt: c"N".as_ptr(),
+                descr: std::ptr::null(),
+            },
+        )
     };
     let class = node(children(N_DEV.get()), name);
     let tree = node(children(Kp::new(class)), &unit.to_string());
@@ -351,11 +395,10 @@ pub(crate) fn device_node_free(ctx: usize) {
 
 mod c_symbols {
     use super::{
-        Handler, Kp, NewOid, Oid, add, c_char, c_void, children, child, cstr, ctx_free, ctx_init, ctx_push, kmem,
-        M_SYSCTLOID, register, remove, sys, unregister,
+        Handler, Kp, M_SYSCTLOID, NewOid, Oid, add, c_char, c_void, child, children, cstr,
+        ctx_free, ctx_init, ctx_push, kmem, register, remove, sys, unregister,
     };
 
-    #[expect(clippy::too_many_arguments, reason = "sysctl_add_oid(9) has as many")]
     extern "C" fn sysctl_add_oid(
         ctx: *mut sys::sysctl_ctx_list,
         parent: usize,
@@ -369,12 +412,30 @@ mod c_symbols {
         descr: *const c_char,
         _label: *const c_char,
     ) -> *mut Oid {
-        add(ctx, &NewOid { parent, number, name, kind: kind as u32, arg1, arg2, handler, fmt, descr })
+        add(
+            ctx,
+            &NewOid {
+                parent,
+                number,
+                name,
+                kind: kind as u32,
+                arg1,
+                arg2,
+                handler,
+                fmt,
+                descr,
+            },
+        )
     }
     extern "C" fn sysctl_remove_oid(oid: Kp<Oid>, del: i32, recurse: i32) -> i32 {
         remove(oid, del != 0, recurse != 0)
     }
-    extern "C" fn sysctl_remove_name(parent: Kp<Oid>, name: *const c_char, del: i32, recurse: i32) -> i32 {
+    extern "C" fn sysctl_remove_name(
+        parent: Kp<Oid>,
+        name: *const c_char,
+        del: i32,
+        recurse: i32,
+    ) -> i32 {
         match child(children(parent), &cstr(name)) {
             Some(c) => remove(c, del != 0, recurse != 0),
             None => sys::ENOENT as i32,
@@ -393,10 +454,16 @@ mod c_symbols {
     extern "C" fn sysctl_ctx_free(ctx: Kp<sys::sysctl_ctx_list>) -> i32 {
         ctx_free(ctx)
     }
-    extern "C" fn sysctl_ctx_entry_add(ctx: Kp<sys::sysctl_ctx_list>, oid: Kp<Oid>) -> Kp<sys::sysctl_ctx_entry> {
+    extern "C" fn sysctl_ctx_entry_add(
+        ctx: Kp<sys::sysctl_ctx_list>,
+        oid: Kp<Oid>,
+    ) -> Kp<sys::sysctl_ctx_entry> {
         ctx_push(ctx, oid)
     }
-    extern "C" fn sysctl_ctx_entry_find(ctx: Kp<sys::sysctl_ctx_list>, oid: *mut Oid) -> *mut sys::sysctl_ctx_entry {
+    extern "C" fn sysctl_ctx_entry_find(
+        ctx: Kp<sys::sysctl_ctx_list>,
+        oid: *mut Oid,
+    ) -> *mut sys::sysctl_ctx_entry {
         let mut at = ctx.tqh_first;
         while let Some(e) = Kp::opt(at) {
             if e.entry == oid {
@@ -407,7 +474,9 @@ mod c_symbols {
         std::ptr::null_mut()
     }
     extern "C" fn sysctl_ctx_entry_del(ctx: Kp<sys::sysctl_ctx_list>, oid: *mut Oid) -> i32 {
-        let Some(e) = Kp::opt(sysctl_ctx_entry_find(ctx, oid)) else { return sys::ENOENT as i32 };
+        let Some(e) = Kp::opt(sysctl_ctx_entry_find(ctx, oid)) else {
+            return sys::ENOENT as i32;
+        };
         let mut ctx = ctx;
         match Kp::opt(e.link.tqe_next) {
             Some(mut n) => n.link.tqe_prev = e.link.tqe_prev,

@@ -92,7 +92,9 @@ unsafe extern "C" fn new(req: *mut sys::sysctl_req, p: *mut c_void, len: usize) 
 
 /// Runs the handler; `write` replaces the value.
 pub(super) fn run(mut oid: Kp<Oid>, write: Option<&[u8]>) -> Result<Vec<u8>, i32> {
-    let Some(handler) = oid.oid_handler else { return Err(sys::EINVAL as i32) };
+    let Some(handler) = oid.oid_handler else {
+        return Err(sys::EINVAL as i32);
+    };
     let mut out: Vec<u8> = Vec::new();
     // SAFETY: `struct sysctl_req` is plain C data.
     let mut req: sys::sysctl_req = unsafe { std::mem::zeroed() };
@@ -152,10 +154,18 @@ fn encode(oid: Kp<Oid>, text: &str) -> Result<Vec<u8>, i32> {
         sys::CTLTYPE_STRING => text.as_bytes().to_vec(),
         sys::CTLTYPE_U8 | sys::CTLTYPE_S8 => (wide()? as u8).to_le_bytes().to_vec(),
         sys::CTLTYPE_U16 | sys::CTLTYPE_S16 => (wide()? as u16).to_le_bytes().to_vec(),
-        sys::CTLTYPE_INT | sys::CTLTYPE_S32 => text.parse::<i32>().map_err(bad)?.to_le_bytes().to_vec(),
-        sys::CTLTYPE_UINT | sys::CTLTYPE_U32 => text.parse::<u32>().map_err(bad)?.to_le_bytes().to_vec(),
-        sys::CTLTYPE_LONG | sys::CTLTYPE_S64 => text.parse::<i64>().map_err(bad)?.to_le_bytes().to_vec(),
-        sys::CTLTYPE_ULONG | sys::CTLTYPE_U64 => text.parse::<u64>().map_err(bad)?.to_le_bytes().to_vec(),
+        sys::CTLTYPE_INT | sys::CTLTYPE_S32 => {
+            text.parse::<i32>().map_err(bad)?.to_le_bytes().to_vec()
+        }
+        sys::CTLTYPE_UINT | sys::CTLTYPE_U32 => {
+            text.parse::<u32>().map_err(bad)?.to_le_bytes().to_vec()
+        }
+        sys::CTLTYPE_LONG | sys::CTLTYPE_S64 => {
+            text.parse::<i64>().map_err(bad)?.to_le_bytes().to_vec()
+        }
+        sys::CTLTYPE_ULONG | sys::CTLTYPE_U64 => {
+            text.parse::<u64>().map_err(bad)?.to_le_bytes().to_vec()
+        }
         _ => return Err(sys::EINVAL as i32),
     })
 }

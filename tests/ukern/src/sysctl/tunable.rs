@@ -87,8 +87,12 @@ extern "C" fn getenv_64(path: *const c_char, var: usize) -> i32 {
     fetch(path, var, 8)
 }
 extern "C" fn getenv_string(path: *const c_char, to: *mut u8, size: i32) -> i32 {
-    let Some(text) = getenv(&cstr(path)) else { return 0 };
-    let Ok(size) = usize::try_from(size) else { return 0 };
+    let Some(text) = getenv(&cstr(path)) else {
+        return 0;
+    };
+    let Ok(size) = usize::try_from(size) else {
+        return 0;
+    };
     if size == 0 {
         return 0;
     }

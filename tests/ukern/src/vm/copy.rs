@@ -6,8 +6,6 @@ use crate::kp::{Kp, bytes, bytes_mut};
 use crate::sys;
 use crate::vm::{self, PAGE};
 
-const E_FAULT: i32 = sys::EFAULT as i32;
-
 /// From the running process's memory into `to`. May sleep. EFAULT may leave `to` partly filled.
 pub(crate) fn copyin(uaddr: u64, to: &mut [u8]) -> i32 {
     let mut done = 0;
@@ -101,7 +99,8 @@ mod c {
         let mut off = offset as usize;
         let mut left = n.max(0) as usize;
         while left > 0 && uio.uio_resid > 0 {
-            let m: *mut sys::vm_page = crate::kp::peek(ma as usize + off / PAGE * size_of::<usize>());
+            let m: *mut sys::vm_page =
+                crate::kp::peek(ma as usize + off / PAGE * size_of::<usize>());
             let page_off = off % PAGE;
             let len = left.min(PAGE - page_off).min(uio.uio_resid as usize);
             let e = move_bytes((crate::phys::pa_of(m) + page_off) as *mut u8, len, uio);
@@ -123,13 +122,12 @@ mod c {
         0
     }
     pub(super) extern "C" fn suword(u: u64, val: i64) -> c_int {
-        if super::copyout(&val.to_ne_bytes(), u) == 0 { 0 } else { -1 }
+        if super::copyout(&val.to_ne_bytes(), u) == 0 {
+            0
+        } else {
+            -1
+        }
     }
-}
-
-/// The errno of a fault.
-pub(crate) const fn fault_errno() -> i32 {
-    E_FAULT
 }
 
 crate::exports! {

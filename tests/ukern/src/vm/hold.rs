@@ -27,7 +27,11 @@ fn hold_pages(
     sched::check_may_sleep("vm_fault_quick_hold_pages");
     let mask = PAGE as u64 - 1;
     let start = addr & !mask;
-    let Some(end) = addr.checked_add(len).and_then(|e| e.checked_add(mask)).map(|e| e & !mask) else {
+    let Some(end) = addr
+        .checked_add(len)
+        .and_then(|e| e.checked_add(mask))
+        .map(|e| e & !mask)
+    else {
         return fail;
     };
     if end < start || start < MIN_USER || end > MAX_USER {
@@ -136,7 +140,9 @@ mod c {
         vm::release(v);
     }
     pub(super) extern "C" fn vmspace_acquire_ref(p: Kp<sys::proc_>) -> *mut sys::vmspace {
-        let Some(v) = Kp::opt(p.p_vmspace) else { return std::ptr::null_mut() };
+        let Some(v) = Kp::opt(p.p_vmspace) else {
+            return std::ptr::null_mut();
+        };
         vm::acquire(v);
         v.ptr()
     }

@@ -40,7 +40,8 @@ pub(crate) const MIN_USER: u64 = PAGE as u64;
 pub(crate) const MAX_USER: u64 = 0x7fff_ffff_f000;
 
 fn round(len: u64) -> Option<u64> {
-    len.checked_add(PAGE as u64 - 1).map(|l| l & !(PAGE as u64 - 1))
+    len.checked_add(PAGE as u64 - 1)
+        .map(|l| l & !(PAGE as u64 - 1))
 }
 
 fn pages(len: u64) -> u64 {
@@ -49,7 +50,12 @@ fn pages(len: u64) -> u64 {
 
 impl Map {
     pub(crate) fn new(base: u64) -> Map {
-        Map { entries: BTreeMap::new(), next_va: base, timestamp: 1, locked: 0 }
+        Map {
+            entries: BTreeMap::new(),
+            next_va: base,
+            timestamp: 1,
+            locked: 0,
+        }
     }
 
     /// Checks and page-aligns a user range.
@@ -65,7 +71,9 @@ impl Map {
 
     /// Splits the entry that covers `va` so that one starts there.
     fn clip(&mut self, objs: &mut Objects, va: u64) {
-        let Some((&start, entry)) = self.entries.range_mut(..va).next_back() else { return };
+        let Some((&start, entry)) = self.entries.range_mut(..va).next_back() else {
+            return;
+        };
         if entry.end <= va {
             return;
         }
@@ -117,9 +125,11 @@ impl Map {
             objs.release(obj);
             Err(Errno::EINVAL)
         };
-        let Some(len) = round(len).filter(|l| *l > 0) else { return fail(objs) };
+        let Some(len) = round(len).filter(|l| *l > 0) else {
+            return fail(objs);
+        };
         let va = match at {
-            Some(va) if va % PAGE as u64 != 0 => return fail(objs),
+            Some(va) if !va.is_multiple_of(PAGE as u64) => return fail(objs),
             Some(va) => va,
             None => self.next_va,
         };
@@ -167,7 +177,7 @@ impl Map {
     }
 
     pub(crate) fn munmap(&mut self, objs: &mut Objects, va: u64, len: u64) -> Sys<()> {
-        if va % PAGE as u64 != 0 || len == 0 {
+        if !va.is_multiple_of(PAGE as u64) || len == 0 {
             return Err(Errno::EINVAL);
         }
         let (start, end) = Map::range(va, len).ok_or(Errno::EINVAL)?;
@@ -176,8 +186,14 @@ impl Map {
         Ok(())
     }
 
-    pub(crate) fn mprotect(&mut self, objs: &mut Objects, va: u64, len: u64, prot: Prot) -> Sys<()> {
-        if va % PAGE as u64 != 0 {
+    pub(crate) fn mprotect(
+        &mut self,
+        objs: &mut Objects,
+        va: u64,
+        len: u64,
+        prot: Prot,
+    ) -> Sys<()> {
+        if !va.is_multiple_of(PAGE as u64) {
             return Err(Errno::EINVAL);
         }
         let (start, end) = Map::range(va, len).ok_or(Errno::EINVAL)?;
@@ -208,7 +224,9 @@ impl Map {
             }
             for i in 0..pages(e.end - k) {
                 let write = e.prot.write;
-                let p = self.fault(objs, k + i * PAGE as u64, write).map_err(|_| Errno::ENOMEM)?;
+                let p = self
+                    .fault(objs, k + i * PAGE as u64, write)
+                    .map_err(|_| Errno::ENOMEM)?;
                 page::wire_user(p);
             }
             self.entries.get_mut(&k).expect("clipped entry").wired = true;

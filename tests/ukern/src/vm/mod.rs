@@ -10,6 +10,8 @@ mod hold;
 mod map;
 mod object;
 mod page;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -42,8 +44,8 @@ static M_VMSPACE: KData = KData::of::<sys::malloc_type>("ukern_M_VMSPACE").with_
     t.ks_shortdesc = c"vmspace".as_ptr();
 });
 /// `physmem`: pages of physical memory.
-static PHYSMEM: KData =
-    KData::of::<i64>("physmem").with_init(|p| crate::kp::poke(p as usize, (1_i64 << 30) / PAGE as i64));
+static PHYSMEM: KData = KData::of::<i64>("physmem")
+    .with_init(|p| crate::kp::poke(p as usize, (1_i64 << 30) / PAGE as i64));
 
 pub(crate) fn exports() -> Vec<&'static [Export]> {
     vec![hold::symbols(), copy::symbols()]
@@ -83,7 +85,9 @@ pub(crate) fn leaks() -> Vec<String> {
     let mut out = Vec::new();
     let (spaces, objs) = VM.with(|v| (v.maps.len(), v.objs.count()));
     if spaces > 0 {
-        out.push(format!("{spaces} address spaces (vmspace_free missing, or a process still runs)"));
+        out.push(format!(
+            "{spaces} address spaces (vmspace_free missing, or a process still runs)"
+        ));
     }
     if objs > 0 {
         out.push(format!("{objs} memory objects"));
@@ -169,7 +173,13 @@ pub(crate) fn fork(parent: Kp<sys::vmspace>) -> Sys<Kp<sys::vmspace>> {
 }
 
 /// `MAP_ANON` mapping.
-pub(crate) fn mmap_anon(vm: Kp<sys::vmspace>, at: Option<u64>, len: usize, prot: Prot, shared: bool) -> Sys<u64> {
+pub(crate) fn mmap_anon(
+    vm: Kp<sys::vmspace>,
+    at: Option<u64>,
+    len: usize,
+    prot: Prot,
+    shared: bool,
+) -> Sys<u64> {
     with_map(vm, |m, o| m.mmap_anon(o, at, len as u64, prot, shared))
 }
 
@@ -182,12 +192,21 @@ pub(crate) fn mmap_object(
     prot: Prot,
     shared: bool,
 ) -> Sys<u64> {
-    if off % PAGE != 0 {
+    if !off.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     with_map(vm, |m, o| {
         o.share(obj);
-        m.insert(o, None, len as u64, prot, obj, (off / PAGE) as u64, !shared, shared)
+        m.insert(
+            o,
+            None,
+            len as u64,
+            prot,
+            obj,
+            (off / PAGE) as u64,
+            !shared,
+            shared,
+        )
     })
 }
 
@@ -248,7 +267,7 @@ pub(crate) fn access(
     while left > 0 {
         let off = (at % PAGE as u64) as usize;
         let n = left.min(PAGE - off);
-        if at < map::MIN_USER || at >= map::MAX_USER {
+        if !(map::MIN_USER..map::MAX_USER).contains(&at) {
             return Err(Errno::EFAULT);
         }
         let page = match resident(vm, at, write) {

@@ -59,7 +59,16 @@ impl Objects {
         self.next += 1;
         let id = ObjId(self.next);
         let one_mapping = kind == Kind::Anon;
-        self.all.insert(id, Object { refs: 1, pages: BTreeMap::new(), backing: None, kind, one_mapping });
+        self.all.insert(
+            id,
+            Object {
+                refs: 1,
+                pages: BTreeMap::new(),
+                backing: None,
+                kind,
+                one_mapping,
+            },
+        );
         id
     }
 
@@ -155,7 +164,10 @@ impl Objects {
                 let page = page::alloc_user()?;
                 page::zero(page);
                 self.get_mut(at).pages.insert(i, page);
-                Found { page, own: at == id }
+                Found {
+                    page,
+                    own: at == id,
+                }
             }
         };
         if found.own || !write {

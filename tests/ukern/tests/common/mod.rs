@@ -48,7 +48,11 @@ MODULE_VERSION(NAME, 1);
 
 fn run(cmd: &mut Command) {
     let out = cmd.output().expect("run the compiler");
-    assert!(out.status.success(), "{cmd:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{cmd:?}\n{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 /// Compiles `source` (behind the prelude) into `<name>.ko` and returns its path.
@@ -70,12 +74,45 @@ pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
     let o = dir.join(format!("{name}.o"));
     let hdr = env!("UKERN_HDR");
     run(Command::new("clang-19")
-        .args(["--target=x86_64-unknown-freebsd15.0", "-nostdlibinc", "-ffreestanding", "-O1", "-g0"])
-        .args(["-D_KERNEL", "-DKLD_MODULE", "-D__FreeBSD_version=1500068", "-DINVARIANTS", "-DINVARIANT_SUPPORT"])
-        .args(["-mcmodel=kernel", "-mno-red-zone", "-mno-mmx", "-mno-sse", "-msoft-float", "-fno-pic", "-std=gnu17"])
-        .args(["-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wno-everything"])
-        .args(["-include", "opt_global.h", &format!("-I{}", env!("UKERN_OPT"))])
-        .args(["-isystem", &format!("{hdr}/x86_64-freebsd-none"), "-isystem", &format!("{hdr}/generic-freebsd")])
+        .args([
+            "--target=x86_64-unknown-freebsd15.0",
+            "-nostdlibinc",
+            "-ffreestanding",
+            "-O1",
+            "-g0",
+        ])
+        .args([
+            "-D_KERNEL",
+            "-DKLD_MODULE",
+            "-D__FreeBSD_version=1500068",
+            "-DINVARIANTS",
+            "-DINVARIANT_SUPPORT",
+        ])
+        .args([
+            "-mcmodel=kernel",
+            "-mno-red-zone",
+            "-mno-mmx",
+            "-mno-sse",
+            "-msoft-float",
+            "-fno-pic",
+            "-std=gnu17",
+        ])
+        .args([
+            "-fno-stack-protector",
+            "-fno-asynchronous-unwind-tables",
+            "-Wno-everything",
+        ])
+        .args([
+            "-include",
+            "opt_global.h",
+            &format!("-I{}", env!("UKERN_OPT")),
+        ])
+        .args([
+            "-isystem",
+            &format!("{hdr}/x86_64-freebsd-none"),
+            "-isystem",
+            &format!("{hdr}/generic-freebsd"),
+        ])
         .args(["-isystem", env!("UKERN_CK")])
         .args(flags)
         .arg("-c")
@@ -83,7 +120,10 @@ pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
         .arg("-o")
         .arg(&o));
     let ko = dir.join(format!("{name}.ko"));
-    run(Command::new("ld.lld-19").args(["-m", "elf_x86_64_fbsd", "-r", "-o"]).arg(&ko).arg(&o));
+    run(Command::new("ld.lld-19")
+        .args(["-m", "elf_x86_64_fbsd", "-r", "-o"])
+        .arg(&ko)
+        .arg(&o));
     ko
 }
 

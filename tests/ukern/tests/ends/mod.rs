@@ -6,14 +6,14 @@ use std::time::Duration;
 use ukern::proc::{Errno, Proc, ProcConfig, SockOpt, addr};
 use ukern::{Config, Kernel, boot};
 
-pub const PORT: u16 = 5001;
+pub(crate) const PORT: u16 = 5001;
 
-pub fn kernel(seed: u64) -> Kernel {
+pub(crate) fn kernel(seed: u64) -> Kernel {
     boot(Config::seed(seed))
 }
 
 /// A listener on the loopback.
-pub fn listener(p: &Proc, port: u16) -> i32 {
+pub(crate) fn listener(p: &Proc, port: u16) -> i32 {
     let l = p.socket().unwrap();
     p.setsockopt(l, SockOpt::ReuseAddr(true)).unwrap();
     p.bind(l, addr("127.0.0.1", port)).unwrap();
@@ -22,7 +22,7 @@ pub fn listener(p: &Proc, port: u16) -> i32 {
 }
 
 /// Connects, trying again until somebody listens.
-pub fn dial(p: &Proc, port: u16) -> i32 {
+pub(crate) fn dial(p: &Proc, port: u16) -> i32 {
     for _ in 0..1000 {
         let s = p.socket().unwrap();
         match p.connect(s, addr("127.0.0.1", port)) {
@@ -39,7 +39,7 @@ pub fn dial(p: &Proc, port: u16) -> i32 {
 
 /// Runs a server and a client against each other in one stack, checks that nothing is left over,
 /// and returns what they return.
-pub fn pair<A: 'static, B: 'static>(
+pub(crate) fn pair<A: 'static, B: 'static>(
     seed: u64,
     server: impl FnOnce(&Proc, i32) -> A + 'static,
     client: impl FnOnce(&Proc, i32) -> B + 'static,
@@ -62,17 +62,24 @@ pub fn pair<A: 'static, B: 'static>(
 }
 
 /// One program alone.
-pub fn alone<R: 'static>(seed: u64, f: impl FnOnce(&Proc) -> R + 'static) -> R {
+pub(crate) fn alone<R: 'static>(seed: u64, f: impl FnOnce(&Proc) -> R + 'static) -> R {
     let k = kernel(seed);
     let r = k.spawn(ProcConfig::default(), f).join();
     k.shutdown();
     r
 }
 
-pub fn pattern(n: usize, seed: u8) -> Vec<u8> {
-    (0..n).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed).wrapping_add((i >> 8) as u8)).collect()
+pub(crate) fn pattern(n: usize, seed: u8) -> Vec<u8> {
+    (0..n)
+        .map(|i| {
+            (i as u8)
+                .wrapping_mul(31)
+                .wrapping_add(seed)
+                .wrapping_add((i >> 8) as u8)
+        })
+        .collect()
 }
 
-pub fn ms(n: u64) -> Duration {
+pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }

@@ -53,6 +53,65 @@ fn overlapping_moves_are_right() {
 }
 
 #[test]
+fn a_large_buffer_is_posted_again_rather_than_moved() {
+    let n = 1 << 20;
+    let (mut b, r) = skewed(n, 1000);
+    let arms = b.card.arms;
+    // Some bytes are placed before the adapter sees that it is to stop.
+    b.card.recv(5000, false);
+    b.settle();
+    assert_eq!(b.card.arms, arms + 1);
+    assert_eq!((b.os.moved, b.os.rcv_avail()), (5000, 0));
+    let mut left = n as u32 - 6000;
+    while left > 0 {
+        let k = left.min(50_000);
+        left -= k;
+        b.recv(k, false);
+    }
+    b.expect(r, n);
+    assert_eq!(b.os.moved, 5000);
+    b.finish();
+}
+
+#[test]
+fn it_is_posted_again_once_and_moved_then() {
+    let n = 1 << 20;
+    let (mut b, r) = skewed(n, 1000);
+    b.exec();
+    b.card.recv(10, false); // no buffer
+    b.deliver();
+    b.card.recv(20, false); // no buffer: skewed again
+    b.settle();
+    let arms = b.card.arms;
+    b.recv(30, false);
+    assert_eq!(b.card.arms, arms);
+    b.recv(40, true);
+    b.expect(r, 1100);
+    b.finish();
+}
+
+#[test]
+fn a_large_buffer_posted_again_keeps_its_place_in_front() {
+    let n = 1 << 20;
+    let mut b = Bench::ddp_on();
+    let (r0, r1) = (b.read_new(n), b.read_new(n));
+    b.work();
+    b.work();
+    b.card.recv(100, false);
+    b.settle();
+    let mut left = 2 * n as u32 - 100;
+    while left > 0 {
+        let k = left.min(50_000);
+        left -= k;
+        b.recv(k, left == 0);
+    }
+    b.expect(r0, n);
+    b.expect(r1, n);
+    assert_eq!(b.os.moved, 0);
+    b.finish();
+}
+
+#[test]
 fn pushed_bytes_do_not_wait_for_the_posted_buffer() {
     let mut b = Bench::ddp_on();
     let r = b.read_new(8192);

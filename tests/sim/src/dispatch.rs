@@ -1,0 +1,88 @@
+//! CPLs, from their queue to whom they are for.
+
+use wire::{
+    AbortReqRss, AbortRplRss, ActEstablish, CloseConRpl, Fw4Ack, Opcode, PassAcceptReq,
+    PassEstablish, PeerClose, RxData, RxDataDdp, RxDdpComplete, SetTcbRpl,
+};
+
+use toehold_core::conn::{Conn, Outcome};
+
+use crate::os::SimOs;
+use crate::world::{Tid, World};
+
+impl World {
+    pub(crate) fn dispatch(&mut self, rxq: u16, b: &[u8], payload: Vec<u8>) {
+        let op = wire::opcode_of_cpl(b).expect("an opcode");
+        let chip = self.card.config().chip;
+        match op {
+            Opcode::PassOpenRpl => {
+                let cpl = wire::PassOpenRpl::parse(b).expect("parses");
+                assert!(cpl.status.is_ok(), "listener refused");
+            }
+            Opcode::ActEstablish => {
+                self.act_established(&ActEstablish::parse(b).expect("parses"));
+            }
+            Opcode::PassAcceptReq => {
+                let whole = [b, &payload].concat();
+                self.syn(&PassAcceptReq::parse(&whole, chip).expect("parses"));
+            }
+            Opcode::PassEstablish => {
+                self.pass_established(&PassEstablish::parse(b).expect("parses"));
+            }
+            Opcode::RxData => {
+                let cpl = RxData::parse(b).expect("parses");
+                assert_eq!(usize::from(cpl.len), payload.len());
+                self.to_end(rxq, op, cpl.tid, |c, os| c.rx_data(os, &cpl, payload));
+            }
+            Opcode::RxDataDdp => {
+                let cpl = RxDataDdp::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.rx_data_ddp(os, &cpl));
+            }
+            Opcode::RxDdpComplete => {
+                let cpl = RxDdpComplete::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.rx_ddp_complete(os, &cpl));
+            }
+            Opcode::SetTcbRpl => {
+                let cpl = SetTcbRpl::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.set_tcb_rpl(os, &cpl));
+            }
+            Opcode::Fw4Ack => {
+                let cpl = Fw4Ack::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.fw4_ack(os, &cpl));
+            }
+            Opcode::PeerClose => {
+                let cpl = PeerClose::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.peer_close(os, &cpl));
+            }
+            Opcode::CloseConRpl => {
+                let cpl = CloseConRpl::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.close_con_rpl(os, &cpl));
+            }
+            Opcode::AbortReqRss => {
+                let cpl = AbortReqRss::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.abort_req(os, &cpl));
+            }
+            Opcode::AbortRplRss => {
+                let cpl = AbortRplRss::parse(b).expect("parses");
+                self.to_end(rxq, op, cpl.tid, |c, os| c.abort_rpl(os, &cpl));
+            }
+            op => panic!("{op:?} was not to come"),
+        }
+    }
+
+    fn to_end(
+        &mut self,
+        rxq: u16,
+        op: Opcode,
+        tid: u32,
+        f: impl FnOnce(&mut Conn<SimOs>, &mut SimOs) -> Outcome,
+    ) {
+        let Some(Tid::End(e)) = self.tids.get(&tid) else {
+            panic!("{op:?} for tid {tid}, which is nobody's");
+        };
+        let e = *e;
+        assert_eq!(self.ends[e].rxq, rxq, "{op:?} in another queue");
+        let o = self.call(e, f);
+        self.finish(e, o);
+    }
+}

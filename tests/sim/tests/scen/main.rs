@@ -1,0 +1,4 @@
+//! Named scenarios: what must work, and the hazards of notes/upstream.md that concern core.
+
+mod basic;
+mod help;
