@@ -28,7 +28,7 @@ static const struct {
 	    "octets copied to aio_read buffers: no page pods were free" },
 	{ "rx_copied_ddp_off",
 	    "octets copied to aio_read buffers: the adapter left DDP" },
-	{ "rx_plain_octets", "octets received into the socket buffer" },
+	{ "rx_plain_octets", "octets received by other means than aio_read" },
 	{ "rx_short", "aio_read jobs that ended short" },
 	{ "tx_aio_jobs", "aio_write jobs claimed" },
 	{ "tx_aio_octets", "octets sent from pages of aio_write buffers" },
@@ -432,9 +432,11 @@ th_deactivate(struct adapter *sc)
 		return (error);
 	}
 	sc->offload_map = 0;
-	for_each_port(sc, i)
+	for_each_port(sc, i) {
+		sc->port[i]->uld_vis = 0;
 		for_each_vi(sc->port[i], v, vi)
 			SETTOEDEV(vi->ifp, NULL);
+	}
 	callout_drain(&tom->retry_callout);
 	taskqueue_drain(taskqueue_thread, &tom->retry_task);
 	sysctl_ctx_free(&tom->ctx);
@@ -479,10 +481,13 @@ th_cxgbe_register(void)
 {
 	int error;
 
-	th_cpl_handlers(th_cpl);
+	/* First, for it says whether t4_tom has the handlers; none come yet. */
 	error = t4_register_uld(&th_uld);
-	if (error != 0)
-		th_cpl_handlers(NULL);
+	if (error == EEXIST)
+		log(LOG_ERR, "toehold: another TOE driver is loaded; "
+		    "kldunload t4_tom\n");
+	if (error == 0)
+		th_cpl_handlers(th_cpl);
 	return (error);
 }
 

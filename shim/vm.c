@@ -179,7 +179,13 @@ bool
 th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
 {
 
-	return (tom->gauge[TH_GAUGE_WIRED] + n <= tom->max_wired);
+	u_long limit;
+
+	/* The last eighth is for small pieces, so that nobody starves. */
+	limit = tom->max_wired;
+	if (n > atop(64 * 1024) + 1)
+		limit -= limit / 8;
+	return (tom->gauge[TH_GAUGE_WIRED] + n <= limit);
 }
 
 /* ---- Moving bytes ------------------------------------------------------------------ */

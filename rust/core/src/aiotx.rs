@@ -194,7 +194,9 @@ impl<O: Os> Tx<O> {
         mut job: O::Job,
     ) -> Result<(), O::Job> {
         let closed = TxFlags::SEND_FIN | TxFlags::FIN_SENT | TxFlags::STOPPED;
-        if !sh.tun.tx_zcopy || job.is_empty() || self.flags.intersects(closed) || os.snd_shut() {
+        // Switched off: but not past jobs that were claimed before.
+        let off = !sh.tun.tx_zcopy && !self.writes.more_to_come();
+        if off || job.is_empty() || self.flags.intersects(closed) || os.snd_shut() {
             return Err(job);
         }
         os.count(Counter::TxJobs, 1);

@@ -299,6 +299,11 @@ impl<O: Os> Conn<O> {
         o
     }
 
+    /// Others are short of wired pages or page pods: let go of page sets that nobody uses.
+    pub fn relieve(&mut self, os: &mut O) {
+        let _ = self.sh.sets.release_idle(os);
+    }
+
     /// True if the value can be freed: no CPL is to come, the kernel let go of the tcpcb, no
     /// worker holds a ticket, and no mbuf refers to a page set. Releases what it can; to be asked
     /// again when the last user of a slot is gone.

@@ -122,7 +122,9 @@ impl<O: Os> Rx<O> {
         mut job: O::Job,
     ) -> Result<(), O::Job> {
         let over = self.dead || ((self.fin || os.rcv_shut()) && self.quiet());
-        if !sh.tun.ddp || job.is_empty() || over {
+        // Switched off: but not past jobs that were claimed before.
+        let off = !sh.tun.ddp && self.quiet();
+        if off || job.is_empty() || over {
             return Err(job);
         }
         os.count(Counter::RxJobs, 1);

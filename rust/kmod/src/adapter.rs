@@ -14,7 +14,7 @@ use wire::{Chip, TidRelease};
 
 use crate::listen::{Lctx, Synqe};
 use crate::tids::Table;
-use crate::toepcb::Toepcb;
+use crate::toepcb::{SLOTS, Toepcb};
 
 /// Milliseconds until a shortage is looked at again, if nothing wakes it before. Doubled as long
 /// as that does not help.
@@ -74,6 +74,8 @@ pub struct Adapter {
     pub dead_lctx: Stack<Sole<Lctx>>,
     /// A listener, an answered SYN or a tid met a shortage: look at them all.
     sweep: AtomicBool,
+    /// Wired pages or page pods are short: idle page sets of all connections are to go.
+    pressure: AtomicBool,
     retry_ms: AtomicU32,
 }
 
@@ -111,6 +113,7 @@ impl Adapter {
             dead: Stack::default(),
             dead_lctx: Stack::default(),
             sweep: AtomicBool::new(false),
+            pressure: AtomicBool::new(false),
             retry_ms: AtomicU32::new(RETRY_MS),
         })
     }
@@ -122,7 +125,7 @@ impl Adapter {
             ddp: t.ddp != 0,
             tx_zcopy: t.tx_zcopy != 0,
             sndbuf: t.sndbuf,
-            cache: u16::try_from(t.ddp_cache).unwrap_or(0),
+            cache: t.ddp_cache.clamp(0, SLOTS as i32) as u16,
         }
     }
 
@@ -133,7 +136,11 @@ impl Adapter {
 
     /// Take page pods.
     pub fn ppod_alloc(&self, n: u32) -> Option<Ppods> {
-        let p = self.ppods.lock().alloc(n)?;
+        let p = self.ppods.lock().alloc(n);
+        if p.is_none() {
+            self.pressure();
+        }
+        let p = p?;
         self.tom.gauge(Gauge::Ppods, i64::from(n));
         Some(p)
     }
@@ -163,6 +170,12 @@ impl Adapter {
     /// Connections that live.
     pub fn connections(&self) -> u32 {
         self.toepcbs.load(Ordering::Acquire)
+    }
+
+    /// Ask every connection to let go of page sets that it only keeps.
+    pub fn pressure(&self) {
+        self.pressure.store(true, Ordering::Release);
+        self.retry_soon();
     }
 
     /// Something is to be done by the retry task, soon.
@@ -211,6 +224,13 @@ impl Adapter {
     pub fn retry(&self) {
         self.dead_lctx.drain(drop);
         self.bury();
+        if self.pressure.swap(false, Ordering::AcqRel) {
+            self.tids.each(|_, e| {
+                if let Tid::Toep(t) = &*e {
+                    Toepcb::relieve(t);
+                }
+            });
+        }
         self.waiting.drain(|t| {
             Toepcb::retry(&t);
         });

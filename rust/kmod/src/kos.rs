@@ -482,6 +482,10 @@ impl Os for Kos {
     }
 
     fn charge_pages(&mut self, job: &KJob, n: u32) -> bool {
-        job.0.budget(self.side.adapter.tom, n)
+        let ok = job.0.budget(self.side.adapter.tom, n);
+        if !ok {
+            self.side.adapter.pressure();
+        }
+        ok
     }
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use kpi::inp::{InpGuard, InpRef, Vnet};
 use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
-use kpi::mem::{Arc, Last, Link, Wait};
+use kpi::mem::{Arc, Last, Link, Room, Wait};
 use kpi::syn::{self, Expand};
 use kpi::tom::WrQueue;
 use kpi::{Error, sys};
@@ -227,7 +227,7 @@ pub struct Synqe {
 struct Parts {
     syn: Option<Mbuf>,
     l2: Option<L2>,
-    mem: Option<Reserved>,
+    mem: Option<(Reserved, Room<Tid>)>,
     cpl: PassEstablish,
 }
 
@@ -391,7 +391,8 @@ pub fn established(adapter: &Arc<Adapter>, cpl: &PassEstablish) {
     };
     let _vnet = synqe.lctx.vnet.enter();
     let mut g = synqe.lctx.inp.inp().lock();
-    let syn = match (g.locked().dropped(), Reserved::new(), synqe.parts.enter(&mut g)) {
+    let mem = Reserved::new().and_then(|m| Ok((m, Arc::<Tid>::reserve(Wait::No)?)));
+    let syn = match (g.locked().dropped(), mem, synqe.parts.enter(&mut g)) {
         (false, Ok(mem), Some(parts)) => {
             parts.mem = Some(mem);
             parts.cpl = *cpl;
@@ -440,7 +441,7 @@ impl Synqe {
     pub fn become_connection(this: &Arc<Synqe>, listener: &mut InpGuard, g: &mut InpGuard) {
         let adapter = &this.lctx.adapter;
         let Some(parts) = this.parts.enter(listener) else { return };
-        let (Some(mem), Some(l2)) = (parts.mem.take(), parts.l2.take()) else {
+        let (Some((mem, room)), Some(l2)) = (parts.mem.take(), parts.l2.take()) else {
             return;
         };
         let cpl = parts.cpl;
@@ -449,16 +450,10 @@ impl Synqe {
         let conn = toep.clone();
         // t_toe's reference.
         let _ = toep.into_raw();
-        match Arc::new(Wait::No, || Tid::Toep(conn.clone())) {
-            Ok(entry) => {
-                drop(adapter.tids.put(cpl.tid, entry));
-                // A connection that comes up has no outcome but to be there.
-                let _ = Toepcb::established(
-                    &conn, g, cpl.tid, cpl.snd_isn, cpl.rcv_isn, cpl.tcp_opt,
-                );
-            }
-            Err(_) => adapter.tom.log(c"no memory for a connection", u64::from(cpl.tid), 0),
-        }
+        let held = conn.clone();
+        drop(adapter.tids.put(cpl.tid, room.fill(|| Tid::Toep(held))));
+        // A connection that comes up has no outcome but to be there.
+        let _ = Toepcb::established(&conn, g, cpl.tid, cpl.snd_isn, cpl.rcv_isn, cpl.tcp_opt);
     }
 
     /// Reset a half-open connection: FLOWC, then CPL_ABORT_REQ. Its reply ends it.

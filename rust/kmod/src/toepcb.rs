@@ -221,6 +221,13 @@ impl Toepcb {
         }
     }
 
+    /// Others are short of what this connection's idle page sets hold. No lock held.
+    pub fn relieve(this: &Arc<Toepcb>) {
+        let _vnet = this.vnet.enter();
+        let mut g = this.inp().lock();
+        let _ = Self::run(this, &mut g, |conn, os| conn.relieve(os));
+    }
+
     /// Do what an outcome says. The lock goes.
     pub fn finish(this: &Arc<Toepcb>, mut g: InpGuard, o: Outcome) {
         match o.end {

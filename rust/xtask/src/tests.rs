@@ -7,13 +7,14 @@ use crate::tree::{RELEASES, Tree};
 use crate::{Result, kmod, setup};
 
 /// Crates with tests that run on the host.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "toehold-wire",
     "toehold-core",
     "t5sim",
     "xtask",
     "ukern",
     "toehold-sim",
+    "t5sim-kmod",
     "toehold-e2e",
 ];
 
@@ -88,6 +89,12 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         .args(["test", "--no-fail-fast"]);
     for package in PACKAGES {
         cmd = cmd.args(["--package", package]);
+    }
+    // make passes its variables on whether they are set or not; empty is not set.
+    for name in crate::demo::VARIABLES {
+        if crate::inputs::given(name).is_none() {
+            cmd = cmd.unset(name);
+        }
     }
     let mut sum = Sum::default();
     let ok = runner.lines(&ukern_env(tree, cmd), &mut |line| {

@@ -449,6 +449,7 @@ fn out_of_page_pods_falls_back_to_copying() {
     const N: u64 = 12;
     const BUF: usize = 15 << 20;
     let bed = Bed::up(246);
+    bed.set("max_wired", 200_000);
     let s = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
         let l = p.socket().unwrap();
         p.bind(l, addr(SERVER_IP, 7)).unwrap();
@@ -457,10 +458,14 @@ fn out_of_page_pods_falls_back_to_copying() {
         let jobs: Vec<_> = fds
             .iter()
             .flat_map(|s| {
-                [0, 1].map(|_| {
-                    let va = p.mmap(BUF, Prot::RW).unwrap();
-                    (*s, va, p.aio_read(*s, va, BUF).unwrap())
-                })
+                let vas = [0, 1].map(|_| p.mmap(BUF, Prot::RW).unwrap());
+                // Page by page in turn, so that no two neighbours are neighbours in memory.
+                for off in (0..BUF as u64).step_by(4096) {
+                    for va in vas {
+                        p.store(va + off, &[1]).unwrap();
+                    }
+                }
+                vas.map(|va| (*s, va, p.aio_read(*s, va, BUF).unwrap()))
             })
             .collect();
         let mut at = vec![0; N as usize];

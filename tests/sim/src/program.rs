@@ -275,7 +275,7 @@ impl Program {
             w.read(e, n);
         } else {
             let fill = self.rng.permille(self.plan.fill);
-            loop {
+            for _ in 0..=self.plan.depth {
                 let idle = |b: &BufId| !w.bufs.busy(*b);
                 let idle: Vec<BufId> = self.rbufs.iter().copied().filter(idle).collect();
                 if idle.len() < 2 || w.ends[e].eof {

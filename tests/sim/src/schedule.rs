@@ -122,19 +122,20 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
     let (max, max_read) = if big {
         (20 << 20, 20 << 20)
     } else {
-        (rng.size(200_000) as usize, rng.size(300_000) as usize)
+        let up_to = |rng: &mut Rng| rng.pick(&[100, 5_000, 30_000, 100_000, 200_000, 300_000]);
+        (up_to(rng), up_to(rng))
     };
     let total = if big {
         40 << 20
     } else {
-        (rng.size(400_000) as usize).min(max * 20)
+        (rng.range(1, 500_000) as usize).min(max * 15)
     };
     let calm = [Closing::Drain, Closing::Drain, Closing::Second];
     let any = [Closing::Drain, Closing::Second, Closing::Hasty, Closing::Exit, Closing::Reset];
     Plan {
         total,
         max_write: max,
-        max_read: max_read.max(total / 50),
+        max_read: max_read.max(total / 30),
         depth: rng.range(1, 6) as usize,
         wdepth: rng.range(1, 5) as usize,
         write: rng.pick(&[1000, 500, 100, 20]),

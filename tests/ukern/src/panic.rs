@@ -60,7 +60,9 @@ pub(crate) fn report() -> Option<String> {
 fn module_frames() -> Vec<String> {
     let here = 0_usize;
     let at = crate::trap::fault_sp().unwrap_or(&raw const here as usize);
-    let Some((low, high)) = sched::current().stack_range() else { return Vec::new() };
+    let Some((low, high)) = sched::current().stack_range() else {
+        return Vec::new();
+    };
     if !(low..high).contains(&at) {
         return Vec::new();
     }

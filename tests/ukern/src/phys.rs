@@ -59,7 +59,12 @@ fn map(hint: usize, len: usize) -> usize {
 
 fn reserve() -> (usize, usize) {
     static BASE: OnceLock<(usize, usize)> = OnceLock::new();
-    *BASE.get_or_init(|| (map(HOME, SIZE), map(HOME + 2 * SIZE, PAGES * size_of::<sys::vm_page>())))
+    *BASE.get_or_init(|| {
+        (
+            map(HOME, SIZE),
+            map(HOME + 2 * SIZE, PAGES * size_of::<sys::vm_page>()),
+        )
+    })
 }
 
 fn forget(addr: usize, len: usize) {

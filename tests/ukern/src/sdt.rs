@@ -28,7 +28,7 @@ struct State {
 static STATE: Global<State> = Global::new("sdt");
 
 /// The nop of the amd64 headers.
-const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+const NOP5: [u8; 5] = [0x66, 0x0f, 0x1f, 0x04, 0x00];
 
 pub(crate) fn boot() {
     STATE.init(State::default());
@@ -99,7 +99,10 @@ extern "C" fn sdt_probe(id: u32, a: u64, b: u64, c: u64, d: u64, e: u64) {
     STATE.with(|s| {
         if let Some(name) = s.names.get(&id) {
             let probe = name.clone();
-            s.fired.push(Firing { probe, args: [a, b, c, d, e] });
+            s.fired.push(Firing {
+                probe,
+                args: [a, b, c, d, e],
+            });
         }
     });
 }

@@ -332,6 +332,12 @@ pub fn is_live(z: usize, item: usize) -> bool {
     with(z, |z| z.live.contains(&item))
 }
 
+/// Is this an item of the zone that was in use and is free now?
+#[must_use]
+pub fn was_freed(z: usize, item: usize) -> bool {
+    with(z, |z| z.used_before.contains(&item))
+}
+
 /// Leaks, one line per zone.
 #[must_use]
 pub fn leaks() -> Vec<String> {

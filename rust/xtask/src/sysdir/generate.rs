@@ -100,7 +100,7 @@ fn options(source: &Source) -> Result<BTreeMap<String, String>> {
 }
 
 /// What only the kernel's own files need, for [`super::symbols`]: all interfaces of the
-/// files of the kernel, and the offsets that assembler and `kpilite.h` use.
+/// files of the kernel, and the offsets that assembler uses.
 ///
 /// # Errors
 /// awk, the compiler or the tree's scripts fail.
@@ -110,8 +110,7 @@ pub fn for_kernel_files(runner: &dyn Runner, source: &Source, dir: &Path) -> Res
     for interface in interfaces {
         object_interface(runner, source, &interface, "-h", dir)?;
     }
-    offsets(runner, source, dir, "kern/genoffset", "offset.inc")?;
-    offsets(runner, source, dir, "amd64/amd64/genassym", "assym.inc")
+    assembler_offsets(runner, source, dir)
 }
 
 /// Folders with interfaces lie at most this deep.
@@ -134,22 +133,10 @@ fn find_interfaces(dir: &Path, depth: u32, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compiles `<stem>.c` and lets the tree's script of that kind read numbers off the object.
-/// A tree without it needs none.
-fn offsets(
-    runner: &dyn Runner,
-    source: &Source,
-    dir: &Path,
-    stem: &str,
-    name: &str,
-) -> Result<()> {
-    let file = source.at(stem).with_extension("c");
-    let script = Path::new("kern").join(Path::new(stem).file_name().unwrap_or_default());
-    let script = source.at(script).with_extension("sh");
-    if !file.is_file() || !script.is_file() {
-        return write(&dir.join(name), "");
-    }
-    let object = dir.join(name).with_extension("o");
+/// Makes `assym.inc`: the tree's script reads the numbers off an object.
+fn assembler_offsets(runner: &dyn Runner, source: &Source, dir: &Path) -> Result<()> {
+    let file = source.at("amd64/amd64/genassym.c");
+    let object = dir.join("genassym.o");
     let cmd = Cmd::new("clang-19")
         .args(super::symbols::kernel_flags(source, dir))
         // The numbers are sizes of common symbols.
@@ -158,10 +145,10 @@ fn offsets(
         .arg(&file);
     need(runner, &cmd, "compiling the tree's offsets")?;
     let cmd = Cmd::new("sh")
-        .arg(&script)
+        .arg(source.at("kern/genassym.sh"))
         .arg(&object)
         .env("NM", "llvm-nm-19")
         .env("AWK", "awk");
     let out = need(runner, &cmd, "reading the tree's offsets")?;
-    write(&dir.join(name), &out.stdout)
+    write(&dir.join("assym.inc"), &out.stdout)
 }

@@ -54,6 +54,8 @@ pub fn kernel_flags(source: &Source, generated: &Path) -> Vec<OsString> {
         [
             "-ffreestanding",
             "-D_KERNEL",
+            // Spares the inline functions that need offsets of struct thread beforehand.
+            "-DGENOFFSET",
             "-include",
             "opt_global.h",
             "-mcmodel=kernel",

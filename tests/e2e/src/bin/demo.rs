@@ -52,6 +52,8 @@ struct Summary {
     sha256: String,
     tx_copied: u64,
     rx_copied: u64,
+    /// Of these: not for being there before DDP was on.
+    rx_unplaced: u64,
     rx_placed: u64,
     cache_hits: u64,
     wired: u64,
@@ -95,6 +97,7 @@ fn report(bed: &Bed, a: &Args, o: &Outcome) -> Summary {
         sha256: o.rx.sha256.clone(),
         tx_copied: bed.stat("tx_copied_octets") + bed.stat("tx_plain_octets"),
         rx_copied: COPIES.iter().map(|n| bed.stat(n)).sum(),
+        rx_unplaced: COPIES.iter().skip(1).map(|n| bed.stat(n)).sum(),
         rx_placed: bed.stat("rx_aio_ddp_octets"),
         cache_hits: bed.stat("cache_hits"),
         wired: 0,
@@ -114,6 +117,13 @@ fn verdict(a: &Args, o: &Outcome, s: &Summary) -> Result<(), String> {
     }
     if s.rx_copied + s.rx_placed != n {
         return Err(format!("{} copied and {} placed, of {n}", s.rx_copied, s.rx_placed));
+    }
+    // The first segments may come before DDP is on; the rest is placed.
+    if n >= 1 << 20 && s.rx_placed < n / 10 * 9 {
+        return Err(format!("only {} of {n} bytes were placed", s.rx_placed));
+    }
+    if s.rx_unplaced != 0 {
+        return Err(format!("{} bytes were copied with DDP on", s.rx_unplaced));
     }
     if s.wired != 0 {
         return Err(format!("{} pages are still wired", s.wired));

@@ -396,9 +396,16 @@ pub fn symbol(file: &str, name: &str) -> Option<usize> {
 
 /// Address and size of the sections of this name in a loaded file.
 pub(crate) fn sections(file: &str, name: &str) -> Vec<(usize, usize)> {
-    let Some(file) = file_of(file) else { return Vec::new() };
+    let Some(file) = file_of(file) else {
+        return Vec::new();
+    };
     with_file(&file, |f| {
-        f.image.sections.iter().filter(|s| s.name == name).map(|s| (s.addr, s.size)).collect()
+        f.image
+            .sections
+            .iter()
+            .filter(|s| s.name == name)
+            .map(|s| (s.addr, s.size))
+            .collect()
     })
     .unwrap_or_default()
 }

@@ -456,6 +456,9 @@ pub fn free_ext(m: Kp<Mbuf>) {
 
 /// `m_free`: frees one mbuf and returns the next of its chain.
 pub fn free(m: Kp<Mbuf>) -> *mut Mbuf {
+    if uma::was_freed(z().mbuf, m.addr()) {
+        kpanic!("double free of mbuf {:p}", m.ptr());
+    }
     let next = m.next;
     if m.has(sys::M_PKTHDR) && m.has(sys::M_EXTPG) {
         kpanic!(

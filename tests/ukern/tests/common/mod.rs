@@ -1,6 +1,7 @@
 //! Scratch modules: small C files compiled as kernel modules are.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -60,17 +61,35 @@ pub(crate) fn module(name: &str, source: &str) -> PathBuf {
     module_with(name, source, &[])
 }
 
-/// As [`module`], with flags that override the usual ones.
+/// As [`module`], with flags that override the usual ones. The same source is compiled once.
 pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
-        "scratch-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    ));
-    fs::create_dir_all(&dir).expect("scratch directory");
+    let text = format!("{PRELUDE}\n#line 1 \"{name}.c\"\n{source}");
+    let mut h = DefaultHasher::new();
+    (&text, flags, env!("UKERN_HDR")).hash(&mut h);
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let done = root.join(format!("scratch-{:016x}", h.finish()));
+    let ko = done.join(format!("{name}.ko"));
+    if !ko.exists() {
+        // Made aside and moved into place, for other threads and processes may be at it too.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let dir = root.join(format!(
+            "making-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
+        fs::create_dir_all(&dir).expect("scratch directory");
+        compile(&dir, name, &text, flags);
+        if fs::rename(&dir, &done).is_err() {
+            assert!(ko.exists(), "cannot move {} into place", dir.display());
+            let _ = fs::remove_dir_all(&dir);
+        }
+    }
+    ko
+}
+
+fn compile(dir: &Path, name: &str, text: &str, flags: &[&str]) {
     let c = dir.join(format!("{name}.c"));
-    fs::write(&c, format!("{PRELUDE}\n#line 1 \"{name}.c\"\n{source}")).expect("write the source");
+    fs::write(&c, text).expect("write the source");
     let o = dir.join(format!("{name}.o"));
     let hdr = env!("UKERN_HDR");
     run(Command::new("clang-19")
@@ -81,16 +100,14 @@ pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
             "-O1",
             "-g0",
         ])
+        .args(["-D_KERNEL", "-DKLD_MODULE", "-D__FreeBSD_version=1500068"])
         .args([
-            "-D_KERNEL",
-            "-DKLD_MODULE",
-            "-D__FreeBSD_version=1500068",
             "-DINVARIANTS",
             "-DINVARIANT_SUPPORT",
-        ])
-        .args([
             "-mcmodel=kernel",
             "-mno-red-zone",
+        ])
+        .args([
             "-mno-mmx",
             "-mno-sse",
             "-msoft-float",
@@ -107,13 +124,13 @@ pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
             "opt_global.h",
             &format!("-I{}", env!("UKERN_OPT")),
         ])
+        .args(["-isystem", &format!("{hdr}/x86_64-freebsd-none")])
         .args([
             "-isystem",
-            &format!("{hdr}/x86_64-freebsd-none"),
-            "-isystem",
             &format!("{hdr}/generic-freebsd"),
+            "-isystem",
+            env!("UKERN_CK"),
         ])
-        .args(["-isystem", env!("UKERN_CK")])
         .args(flags)
         .arg("-c")
         .arg(&c)
@@ -124,7 +141,6 @@ pub(crate) fn module_with(name: &str, source: &str, flags: &[&str]) -> PathBuf {
         .args(["-m", "elf_x86_64_fbsd", "-r", "-o"])
         .arg(&ko)
         .arg(&o));
-    ko
 }
 
 /// A module that is `source` plus an event handler with no work.

@@ -5,16 +5,25 @@
 //! shutdown. Every allocation is counted on its `struct malloc_type`; what is left at
 //! shutdown is a leak.
 
+mod api;
+mod types;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::c_void;
 
 use crate::fxhash::FxMap;
 use crate::global::Global;
-use crate::kp::{self, Kp, bytes, bytes_mut};
+use crate::kp::{Kp, bytes, bytes_mut};
 use crate::ksym::KData;
 use crate::lowmem::PAGE;
-use crate::names::{intern, intern_c};
+use crate::names::intern_c;
 use crate::{fault, kpanic, locks, phys, sched, sys};
+
+pub(crate) use api::symbols;
+pub(crate) use types::data;
+pub use types::{
+    M_DEVBUF, M_IFADDR, M_IFNET, M_IOV, M_MBUF, M_PCB, M_SONAME, M_TASKQUEUE, M_TEMP, M_TOE,
+    M_UKERN,
+};
 
 /// Usable bytes of the small classes, red zone included.
 const CLASSES: [usize; 14] = [
@@ -83,54 +92,6 @@ struct Kmem {
 }
 
 static KMEM: Global<Kmem> = Global::new("kernel malloc");
-
-/// A malloc type of the kernel's own, `M_NAME[1]`, with its description filled in.
-macro_rules! malloc_type {
-    ($(#[$doc:meta])* $var:ident, $sym:literal, $desc:literal) => {
-        $(#[$doc])*
-        pub static $var: KData = KData::of::<sys::malloc_type>($sym).with_init(|p| {
-            let mut t: Kp<sys::malloc_type> = Kp::new(p.cast());
-            t.ks_version = u64::from(sys::M_VERSION);
-            t.ks_shortdesc = $desc.as_ptr();
-        });
-    };
-}
-
-malloc_type!(
-    /// Temporary memory.
-    M_TEMP, "M_TEMP", c"temp");
-malloc_type!(
-    /// Device buffers.
-    M_DEVBUF, "M_DEVBUF", c"devbuf");
-malloc_type!(
-    /// Memory of ukern's own modules that no other type fits.
-    M_UKERN, "M_UKERN", c"ukern");
-malloc_type!(
-    /// Socket addresses.
-    M_SONAME, "M_SONAME", c"soname");
-malloc_type!(
-    /// TOE devices.
-    M_TOE, "M_TOE", c"toe");
-malloc_type!(
-    /// Protocol control blocks.
-    M_PCB, "M_PCB", c"pcb");
-malloc_type!(
-    /// Interface addresses.
-    M_IFADDR, "M_IFADDR", c"ifaddr");
-malloc_type!(
-    /// Interfaces.
-    M_IFNET, "M_IFNET", c"ifnet");
-malloc_type!(
-    /// Taskqueues.
-    M_TASKQUEUE, "M_TASKQUEUE", c"taskqueue");
-malloc_type!(
-    /// Mbuf tags and the like.
-    M_MBUF, "M_MBUF", c"mbuf");
-malloc_type!(
-    /// Large vectors of I/O.
-    M_IOV, "M_IOV", c"iov");
-
-crate::exports_data! { M_TEMP, M_DEVBUF, M_UKERN, M_SONAME, M_TOE, M_PCB, M_IFADDR, M_IFNET, M_TASKQUEUE, M_MBUF, M_IOV }
 
 pub(crate) fn boot() {
     KMEM.init(Kmem::default());
@@ -530,111 +491,4 @@ pub fn leaks() -> Vec<String> {
             })
             .collect()
     })
-}
-
-extern "C" fn c_malloc(size: usize, type_: usize, flags: i32) -> *mut u8 {
-    malloc(size, type_, flags)
-}
-
-extern "C" fn c_malloc_aligned(size: usize, align: usize, type_: usize, flags: i32) -> *mut u8 {
-    alloc(size, align, type_, flags, true)
-}
-
-extern "C" fn c_malloc_domainset(
-    size: usize,
-    type_: usize,
-    _ds: *const c_void,
-    flags: i32,
-) -> *mut u8 {
-    malloc(size, type_, flags)
-}
-
-extern "C" fn c_mallocarray(n: usize, size: usize, type_: usize, flags: i32) -> *mut u8 {
-    match n.checked_mul(size) {
-        Some(len) => malloc(len, type_, flags),
-        None => kpanic!("mallocarray: {n} times {size} overflows"),
-    }
-}
-
-extern "C" fn c_realloc(old: *mut u8, size: usize, type_: usize, flags: i32) -> *mut u8 {
-    let new = malloc(size, type_, flags);
-    if !old.is_null() && !new.is_null() {
-        let had = KMEM.with(|k| k.live.get(&(old as usize)).map_or(0, |a| a.size));
-        let n = had.min(size);
-        bytes_mut(new, n).copy_from_slice(bytes(old, n));
-        free(old, type_);
-    }
-    new
-}
-
-extern "C" fn c_free(addr: *mut u8, type_: usize) {
-    free(addr, type_);
-}
-
-extern "C" fn c_zfree(addr: *mut u8, type_: usize) {
-    free(addr, type_);
-}
-
-extern "C" fn c_contigmalloc(
-    size: usize,
-    type_: usize,
-    flags: i32,
-    _low: u64,
-    _high: u64,
-    align: usize,
-    _boundary: u64,
-) -> *mut u8 {
-    alloc(size, align.max(PAGE), type_, flags, true)
-}
-
-extern "C" fn c_contigfree(addr: *mut u8, _size: usize, type_: usize) {
-    free(addr, type_);
-}
-
-extern "C" fn c_usable_size(addr: usize) -> usize {
-    KMEM.with(|k| k.live.get(&addr).map_or(0, |a| a.size))
-}
-
-extern "C" fn c_strdup(s: *const std::ffi::c_char, type_: usize) -> *mut u8 {
-    let text = kp::cstr(s);
-    let p = malloc(text.len() + 1, type_, M_WAITOK);
-    let to = bytes_mut(p, text.len() + 1);
-    to[..text.len()].copy_from_slice(text.as_bytes());
-    to[text.len()] = 0;
-    p
-}
-
-extern "C" fn malloc_init(type_: Kp<sys::malloc_type>) {
-    if type_.ks_version != u64::from(sys::M_VERSION) {
-        kpanic!("malloc_init: wrong ks_version");
-    }
-}
-
-extern "C" fn malloc_uninit(type_: Kp<sys::malloc_type>) {
-    let left = KMEM.with(|k| k.types.get(&type_.addr()).map(|s| (s.live, s.bytes)));
-    if let Some((live, sz)) = left
-        && live > 0
-    {
-        let name = intern(&kp::cstr(type_.ks_shortdesc));
-        crate::console::write(&format!(
-            "Warning: memory type {name} leaked memory on destroy ({live} allocations, {sz} bytes leaked).\n"
-        ));
-        // The type's own memory goes away with the module; the leak stays on the books.
-    }
-}
-
-crate::exports! {
-    "malloc" => c_malloc,
-    "malloc_aligned" => c_malloc_aligned,
-    "malloc_domainset" => c_malloc_domainset,
-    "mallocarray" => c_mallocarray,
-    "realloc" => c_realloc,
-    "free" => c_free,
-    "zfree" => c_zfree,
-    "contigmalloc" => c_contigmalloc,
-    "contigfree" => c_contigfree,
-    "malloc_usable_size" => c_usable_size,
-    "strdup" => c_strdup,
-    "malloc_init" => malloc_init,
-    "malloc_uninit" => malloc_uninit,
 }
