@@ -166,6 +166,9 @@ impl<O: Os> Conn<O> {
     /// `tod_output`: send what lies in so_snd.
     pub fn output(&mut self, os: &mut O) {
         if self.alive(os) {
+            if self.tx.fin_asked() {
+                self.closed(os);
+            }
             self.tx.output(&mut self.sh, os);
         }
     }
@@ -181,6 +184,7 @@ impl<O: Os> Conn<O> {
     pub fn rx_data(&mut self, os: &mut O, cpl: &wire::RxData, m: O::Mbuf) -> Outcome {
         if !self.alive(os) {
             os.rcv_discard(m);
+            self.rx.lose();
             let open = self.flags.contains(Flags::ESTABLISHED) && !self.over();
             if open && self.gone(os) {
                 // Nobody will ever read; without a reset the peer would wait at a shut window.
@@ -191,6 +195,7 @@ impl<O: Os> Conn<O> {
         if os.rcv_shut() {
             // Data for nobody: the peer shall know (as do_rx_data does).
             os.rcv_discard(m);
+            self.rx.lose();
             return self.give_up(os, Errno::ECONNRESET);
         }
         let r = self.rx.rx_data(&mut self.sh, os, cpl, m);

@@ -12,9 +12,18 @@ impl<O: Os> Conn<O> {
     /// `tod_send_fin`: close our direction once all data is handed over.
     pub fn send_fin(&mut self, os: &mut O) {
         if self.alive(os) {
+            self.closed(os);
             self.tx.send_fin(&mut self.sh, os);
         } else if !self.flags.contains(Flags::ESTABLISHED) {
             self.tx.fin_wanted();
+        }
+    }
+
+    /// If nobody will read any more, nothing may keep the peer from hearing of it: data that
+    /// comes is answered with a reset, and must not wait at a shut window.
+    pub(crate) fn closed(&mut self, os: &mut O) {
+        if os.rcv_shut() {
+            self.rx.rcvd(&mut self.sh, os);
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Rx<O: Os> {
     fin_told: bool,
     /// The connection is being aborted: nothing new is posted.
     stopped: bool,
+    /// Payload was thrown away: what comes behind it is not the stream any more.
+    lost: bool,
     /// The connection is gone.
     dead: bool,
 }
@@ -106,6 +108,7 @@ impl<O: Os> Rx<O> {
             fin: false,
             fin_told: false,
             stopped: false,
+            lost: false,
             dead: false,
         }
     }
@@ -179,6 +182,11 @@ impl<O: Os> Rx<O> {
     /// [`Rx::fail_all`].
     pub fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// Payload was thrown away: no job gets what was placed behind it.
+    pub(crate) fn lose(&mut self) {
+        self.lost = true;
     }
 
     /// A reader has taken bytes from so_rcv (`pr_rcvd`), or may have: give credits back.

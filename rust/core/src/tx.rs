@@ -128,6 +128,11 @@ impl<O: Os> Tx<O> {
         self.flags.contains(TxFlags::DATA_SENT)
     }
 
+    /// Our direction is to be closed, or is.
+    pub(crate) fn fin_asked(&self) -> bool {
+        self.flags.contains(TxFlags::SEND_FIN)
+    }
+
     /// CPL_CLOSE_CON_REQ was sent.
     #[must_use]
     pub fn fin_sent(&self) -> bool {

@@ -186,7 +186,8 @@ impl Adapter {
     /// A connection waits for better times; its turn comes ever later as long as they do not.
     pub fn wait(&self, toep: Arc<Toepcb>) {
         self.waiting.push(toep);
-        self.tom.retry_schedule(self.retry_ms.load(Ordering::Relaxed));
+        self.tom
+            .retry_schedule(self.retry_ms.load(Ordering::Relaxed));
     }
 
     /// A listener, an answered SYN or a tid waits for a work request.
@@ -206,7 +207,8 @@ impl Adapter {
             self.sweep_soon();
         } else {
             // Nothing is left to remember it with: the adapter keeps one tid it could reuse.
-            self.tom.log(c"tid lost for want of memory", u64::from(tid), 0);
+            self.tom
+                .log(c"tid lost for want of memory", u64::from(tid), 0);
         }
     }
 

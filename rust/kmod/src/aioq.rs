@@ -72,7 +72,9 @@ fn serve(toep: &Arc<Toepcb>, mut g: InpGuard) {
             None => Err(Errno::EFAULT),
         };
         g = toep.inp().lock();
-        let _ = Toepcb::run(toep, &mut g, |conn, os| conn.pages_ready(os, want.ticket, pages));
+        let _ = Toepcb::run(toep, &mut g, |conn, os| {
+            conn.pages_ready(os, want.ticket, pages)
+        });
     }
 }
 

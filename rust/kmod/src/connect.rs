@@ -5,9 +5,7 @@ use kpi::l2::L2;
 use kpi::mem::Arc;
 use kpi::{Error, sys};
 use toehold_core::errno::Errno;
-use toehold_core::open::{
-    CongAlgo, ConnParams, FourTuple, Link, Ntuple, Wish, act_open_req,
-};
+use toehold_core::open::{CongAlgo, ConnParams, FourTuple, Link, Ntuple, Wish, act_open_req};
 use toehold_core::status::act_open_errno;
 use wire::{ActEstablish, ActOpenReq, ActOpenRpl, QidTid};
 
@@ -100,7 +98,11 @@ pub fn connect(
         peer_ip: u32::from_be(t.faddr),
         peer_port: u16::from_be(t.fport),
     };
-    let id = QidTid { tid: atid as u16, cookie: COOKIE_TOM, qid: vi.rxq_abs as u16 };
+    let id = QidTid {
+        tid: atid as u16,
+        cookie: COOKIE_TOM,
+        qid: vi.rxq_abs as u16,
+    };
     let req = act_open_req(&params, &link, id, &who, iss, ntuple(adapter, vi));
     let mut wr = [0; 128];
     let sent = match wr.get_mut(..ActOpenReq::len(adapter.chip)) {
@@ -126,13 +128,17 @@ pub fn connect(
 pub fn established(adapter: &Arc<Adapter>, cpl: &ActEstablish) {
     let atid = u32::from(cpl.atid.tid);
     let Some(toep) = adapter.atids.take(atid) else {
-        adapter.tom.log(c"ACT_ESTABLISH for an unknown atid", u64::from(atid), 0);
+        adapter
+            .tom
+            .log(c"ACT_ESTABLISH for an unknown atid", u64::from(atid), 0);
         return;
     };
     adapter.tom.atid_free(atid);
     let Ok(entry) = Arc::new(kpi::mem::Wait::No, || Tid::Toep(toep.clone())) else {
         // Without an entry nothing of the connection can be heard: the peer is left to time out.
-        adapter.tom.log(c"no memory for a connection", u64::from(cpl.tid), 0);
+        adapter
+            .tom
+            .log(c"no memory for a connection", u64::from(cpl.tid), 0);
         fail(adapter, &toep, Errno::ENOMEM);
         adapter.release_tid(cpl.tid, toep.vi.port);
         return;
@@ -140,7 +146,14 @@ pub fn established(adapter: &Arc<Adapter>, cpl: &ActEstablish) {
     drop(adapter.tids.put(cpl.tid, entry));
     let _vnet = toep.vnet.enter();
     let mut g = toep.inp().lock();
-    let o = Toepcb::established(&toep, &mut g, cpl.tid, cpl.snd_isn, cpl.rcv_isn, cpl.tcp_opt);
+    let o = Toepcb::established(
+        &toep,
+        &mut g,
+        cpl.tid,
+        cpl.snd_isn,
+        cpl.rcv_isn,
+        cpl.tcp_opt,
+    );
     Toepcb::finish(&toep, g, o);
 }
 
@@ -151,7 +164,9 @@ pub fn failed(adapter: &Arc<Adapter>, cpl: &ActOpenRpl) {
     }
     let atid = u32::from(cpl.atid.tid);
     let Some(toep) = adapter.atids.take(atid) else {
-        adapter.tom.log(c"ACT_OPEN_RPL for an unknown atid", u64::from(atid), 0);
+        adapter
+            .tom
+            .log(c"ACT_OPEN_RPL for an unknown atid", u64::from(atid), 0);
         return;
     };
     adapter.tom.atid_free(atid);

@@ -30,8 +30,14 @@ pub fn cpl(adapter: &Arc<Adapter>, b: &[u8], m: Option<Mbuf>) {
             WireError::Opcode { have, .. } => u64::from(have),
             WireError::Field { value, .. } => value,
         };
-        adapter.tom.log(c"a message makes no sense", u64::from(op), what);
-        match wire::tid_of(b).ok().and_then(|tid| adapter.tids.get(tid)).as_deref() {
+        adapter
+            .tom
+            .log(c"a message makes no sense", u64::from(op), what);
+        match wire::tid_of(b)
+            .ok()
+            .and_then(|tid| adapter.tids.get(tid))
+            .as_deref()
+        {
             Some(Tid::Toep(t)) => run(t, bad),
             _ => adapter.tom.count(Counter::BadCpl as usize, 1),
         }
@@ -124,6 +130,13 @@ fn run(toep: &Arc<Toepcb>, f: impl FnOnce(&mut Conn<Kos>, &mut Kos) -> Outcome) 
 fn bad(conn: &mut Conn<Kos>, os: &mut Kos) -> Outcome {
     os.count(Counter::BadCpl, 1);
     conn.send_rst(os);
-    let end = if os.dropped() { End::None } else { End::Drop(Errno::ECONNABORTED) };
-    Outcome { end, final_cpl: false }
+    let end = if os.dropped() {
+        End::None
+    } else {
+        End::Drop(Errno::ECONNABORTED)
+    };
+    Outcome {
+        end,
+        final_cpl: false,
+    }
 }

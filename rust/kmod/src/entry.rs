@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use kpi::aio::{Job, JobPtr};
 use kpi::inp::{Inp, InpGuard};
 use kpi::mbuf::Mbuf;
-use kpi::mem::Arc;
+use kpi::mem::{Arc, Cookie};
 use kpi::sys::{inpcb, kaiocb, mbuf, socket, th_adapter_info, th_tom, th_vi};
 use kpi::tom::Tom;
 use kpi::{Error, sys};
@@ -68,7 +68,7 @@ pub fn keep_side(job: &mut Job, side: Arc<Side>) {
 /// Take back what [`keep_side`] gave, if it did.
 pub fn kept_side(job: &mut Job) -> Option<Arc<Side>> {
     let p = job.toep()?;
-    job.set_toep(core::ptr::null_mut());
+    job.set_toep(Cookie::NULL);
     // SAFETY: only keep_side() sets the pointer, to an Arc<Side>'s; it is cleared just above, so
     // taken once.
     Some(unsafe { Arc::from_raw(p) })
@@ -88,7 +88,9 @@ extern "C" fn toehold_activate(
     info: *const th_adapter_info,
     rs: *mut *mut c_void,
 ) -> i32 {
-    let Some(tom) = NonNull::new(tom) else { return EINVAL };
+    let Some(tom) = NonNull::new(tom) else {
+        return EINVAL;
+    };
     // SAFETY: the th_tom of an adapter being activated; freed after toehold_free().
     let tom = unsafe { Tom::from_raw(tom) };
     // SAFETY: C passes a valid structure, constant during the call.
@@ -96,7 +98,7 @@ extern "C" fn toehold_activate(
     match Adapter::new(tom, info) {
         Ok(a) => {
             // SAFETY: C passes a place for the result.
-            unsafe { rs.write(a.into_raw()) };
+            unsafe { rs.write(a.into_raw().as_ptr()) };
             0
         }
         Err(e) => e.0,
@@ -153,7 +155,9 @@ extern "C" fn toehold_cpl(rs: *mut c_void, cpl: *const u8, len: usize, m: *mut m
     // SAFETY: the chain, if any, is handed over.
     let m = NonNull::new(m).map(|m| unsafe { Mbuf::from_raw(m) });
     // SAFETY: as in toehold_connections().
-    let Some(a) = (unsafe { adapter(rs) }) else { return };
+    let Some(a) = (unsafe { adapter(rs) }) else {
+        return;
+    };
     // SAFETY: C passes `len` readable bytes. With an mbuf they lie in it; they are read before
     // the chain is trimmed or freed, see dispatch.
     let b = unsafe { core::slice::from_raw_parts(cpl, len) };
@@ -163,7 +167,9 @@ extern "C" fn toehold_cpl(rs: *mut c_void, cpl: *const u8, len: usize, m: *mut m
 #[unsafe(no_mangle)]
 extern "C" fn toehold_l2_failed(rs: *mut c_void, cookie: u64) {
     // SAFETY: as in toehold_connections().
-    let Some(a) = (unsafe { adapter(rs) }) else { return };
+    let Some(a) = (unsafe { adapter(rs) }) else {
+        return;
+    };
     let id = cookie as u32;
     if cookie & SYNACK != 0 {
         listen::unsent(&a, id);
@@ -260,7 +266,9 @@ extern "C" fn toehold_synqe_offload(p: *mut c_void, inp: *mut inpcb) {
     let s = unsafe { synqe(p) };
     // SAFETY: the new connection's INP is held.
     let g = unsafe { held(inp) };
-    let (Some(s), Some(mut g)) = (s, g) else { return };
+    let (Some(s), Some(mut g)) = (s, g) else {
+        return;
+    };
     // SAFETY: th_syncache_expand() is called with the listener's lock held, and its guard is
     // borrowed exclusively by that call.
     let mut listener = unsafe { InpGuard::assume(s.listener()) };
@@ -332,7 +340,9 @@ extern "C" fn toehold_nodelay(p: *mut c_void, inp: *mut inpcb, on: bool) {
 
 #[unsafe(no_mangle)]
 extern "C" fn toehold_aio_queue(_so: *mut socket, job: *mut kaiocb, op: u32) -> i32 {
-    let Some(p) = NonNull::new(job) else { return EINVAL };
+    let Some(p) = NonNull::new(job) else {
+        return EINVAL;
+    };
     let op = match op {
         sys::TH_AIO_READ => Op::Read,
         sys::TH_AIO_WRITE => Op::Write,
@@ -345,7 +355,10 @@ extern "C" fn toehold_aio_queue(_so: *mut socket, job: *mut kaiocb, op: u32) -> 
     let inp = unsafe { Inp::from_raw(inp) };
     let g = inp.lock();
     // SAFETY: INP is held, so t_toe's reference cannot go.
-    let toep = g.locked().toep().map(|t| unsafe { Arc::<Toepcb>::clone_raw(t) });
+    let toep = g
+        .locked()
+        .toep()
+        .map(|t| unsafe { Arc::<Toepcb>::clone_raw(t) });
     drop(g);
     let Some(toep) = toep else { return EOPNOTSUPP };
     // SAFETY: offered by the kernel; declined below if the answer is not 0.

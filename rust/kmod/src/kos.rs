@@ -119,7 +119,14 @@ pub struct Kos {
 impl Kos {
     /// For a connection that is attached.
     pub fn new(inside: Inside, side: Arc<Side>, vi: &sys::th_vi) -> Kos {
-        Kos { inside, side, port: vi.port, txq: vi.txq, sent: 0, attached: true }
+        Kos {
+            inside,
+            side,
+            port: vi.port,
+            txq: vi.txq,
+            sent: 0,
+            attached: true,
+        }
     }
 
     /// The kernel has let go of the tcpcb.
@@ -137,7 +144,10 @@ impl Kos {
     fn sb(&self, which: Which) -> sys::th_sockbuf {
         self.so().map_or(
             // No socket: nothing in it, no room, nothing more to come.
-            sys::th_sockbuf { shut: true, ..sys::th_sockbuf::default() },
+            sys::th_sockbuf {
+                shut: true,
+                ..sys::th_sockbuf::default()
+            },
             |so| so.sb(which),
         )
     }
@@ -188,7 +198,11 @@ impl Os for Kos {
             Queue::Ctrl => WrQueue::Ctrl(self.port),
             Queue::Ofld => WrQueue::Ofld(self.txq),
         };
-        self.side.adapter.tom.send_wr(q, len, fill).map_err(|_| NoWr)
+        self.side
+            .adapter
+            .tom
+            .send_wr(q, len, fill)
+            .map_err(|_| NoWr)
     }
 
     fn geometry(&self) -> Geometry {
@@ -294,7 +308,9 @@ impl Os for Kos {
         let mut at = so.snd_unsent(self.sent);
         let mut len = 0;
         while len < max {
-            let Some(run) = at.next_run(max - len) else { break };
+            let Some(run) = at.next_run(max - len) else {
+                break;
+            };
             let taken = sgl.push(run.pa, run.len);
             len += taken;
             if taken < run.len {
@@ -302,7 +318,10 @@ impl Os for Kos {
                 break;
             }
         }
-        Unsent { len, more: at.more() }
+        Unsent {
+            len,
+            more: at.more(),
+        }
     }
 
     fn snd_peek(&mut self, out: &mut [u8]) {
@@ -323,7 +342,9 @@ impl Os for Kos {
         let mut at = so.snd_unsent(self.sent);
         let (mut seen, mut zcopy) = (0, 0);
         while seen < n {
-            let Some(run) = at.next_run(n - seen) else { break };
+            let Some(run) = at.next_run(n - seen) else {
+                break;
+            };
             seen += run.len;
             if run.aiotx {
                 zcopy += run.len;
@@ -388,7 +409,8 @@ impl Os for Kos {
         len: u32,
     ) -> Result<(), NoMbuf> {
         let so = self.so().ok_or(NoMbuf)?;
-        so.snd_append_pages(&job.0, &pages.0, off, len).map_err(|_| NoMbuf)
+        so.snd_append_pages(&job.0, &pages.0, off, len)
+            .map_err(|_| NoMbuf)
     }
 
     fn more_to_come(&self) -> bool {
@@ -431,7 +453,9 @@ impl Os for Kos {
     fn publish(&mut self, seq: &SeqState) {
         if self.attached {
             let wnd = u32::try_from(seq.rcv_wnd).unwrap_or(0);
-            self.inside.locked().tcp_publish(seq.rcv_nxt, wnd, seq.snd_una, seq.snd_nxt);
+            self.inside
+                .locked()
+                .tcp_publish(seq.rcv_nxt, wnd, seq.snd_una, seq.snd_nxt);
         }
     }
 

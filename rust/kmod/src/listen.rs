@@ -108,7 +108,9 @@ fn index_of(adapter: &Adapter, stid: u32) -> Option<u32> {
 /// An errno: the host stack listens alone.
 pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<(), Error> {
     let mut known = false;
-    adapter.stids.each(|_, l| known |= l.inp.inp() == g.inp() && !l.is(state::CLOSING));
+    adapter
+        .stids
+        .each(|_, l| known |= l.inp.inp() == g.inp() && !l.is(state::CLOSING));
     if known {
         return Ok(());
     }
@@ -122,7 +124,10 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         state: AtomicU8::new(state::OPENING),
         inp: g.reference(),
     })?;
-    let index = adapter.stids.claim(lctx.clone()).map_err(|_| Error::ENOMEM)?;
+    let index = adapter
+        .stids
+        .claim(lctx.clone())
+        .map_err(|_| Error::ENOMEM)?;
     lctx.stid.call_once(|| index);
     let opt1 = wire::Opt1 {
         conn_policy: ConnPolicy::Ask,
@@ -134,14 +139,22 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         peer_port: 0,
         local_ip: u32::from_be(t.laddr),
         peer_ip: 0,
-        opt0: Opt0 { tx_chan: vi.tx_chan as u8, ..Opt0::default() }.to_bits(),
+        opt0: Opt0 {
+            tx_chan: vi.tx_chan as u8,
+            ..Opt0::default()
+        }
+        .to_bits(),
         opt1: opt1.to_bits().map_err(|_| Error(22))?,
     };
-    let sent = adapter.tom.send_wr(WrQueue::Ctrl(vi.port), PassOpenReq::LEN, |b| {
-        let _ = req.emit(b);
-    });
+    let sent = adapter
+        .tom
+        .send_wr(WrQueue::Ctrl(vi.port), PassOpenReq::LEN, |b| {
+            let _ = req.emit(b);
+        });
     if let Err(e) = sent {
-        adapter.tom.log(c"no work request to listen with", u64::from(lctx.stid()), 0);
+        adapter
+            .tom
+            .log(c"no work request to listen with", u64::from(lctx.stid()), 0);
         drop(adapter.stids.take(index));
         return Err(e);
     }
@@ -178,11 +191,17 @@ pub fn closing(adapter: &Adapter) -> bool {
 /// CPL_PASS_OPEN_RPL.
 pub fn opened(adapter: &Adapter, cpl: &PassOpenRpl) {
     let Some(lctx) = index_of(adapter, cpl.stid).and_then(|i| adapter.stids.get(i)) else {
-        adapter.tom.log(c"PASS_OPEN_RPL for an unknown stid", u64::from(cpl.stid), 0);
+        adapter
+            .tom
+            .log(c"PASS_OPEN_RPL for an unknown stid", u64::from(cpl.stid), 0);
         return;
     };
     if !cpl.status.is_ok() {
-        adapter.tom.log(c"listener refused", u64::from(cpl.stid), u64::from(cpl.status.0));
+        adapter.tom.log(
+            c"listener refused",
+            u64::from(cpl.stid),
+            u64::from(cpl.status.0),
+        );
         drop(index_of(adapter, cpl.stid).and_then(|i| adapter.stids.take(i)));
         return;
     }
@@ -196,7 +215,11 @@ pub fn opened(adapter: &Adapter, cpl: &PassOpenRpl) {
 /// CPL_CLOSE_LISTSRV_RPL.
 pub fn closed(adapter: &Adapter, cpl: &CloseListsrvRpl) {
     if !cpl.status.is_ok() {
-        adapter.tom.log(c"listener not closed", u64::from(cpl.stid), u64::from(cpl.status.0));
+        adapter.tom.log(
+            c"listener not closed",
+            u64::from(cpl.stid),
+            u64::from(cpl.status.0),
+        );
         return;
     }
     drop(index_of(adapter, cpl.stid).and_then(|i| adapter.stids.take(i)));
@@ -242,7 +265,10 @@ pub fn syn(adapter: &Arc<Adapter>, b: &[u8], mut m: Mbuf) -> Result<(), WireErro
     let port = u32::from(cpl.l2info.intf);
     let headers = usize::from(cpl.eth_hdr_len) + usize::from(cpl.ip_hdr_len);
     if b.len() < PassAcceptReq::LEN + headers + 20 {
-        return Err(WireError::Truncated { need: PassAcceptReq::LEN + headers + 20, have: b.len() });
+        return Err(WireError::Truncated {
+            need: PassAcceptReq::LEN + headers + 20,
+            have: b.len(),
+        });
     }
     m.trim_front(PassAcceptReq::LEN as u32);
     match offload(adapter, &cpl, m) {
@@ -308,7 +334,10 @@ fn offload(
     let params = ConnParams::passive(&wish, &adapter.info.mtus, &peer);
     let link = connect::link(adapter, &vi, &l2);
     let (l3_off, tcp_off) = (s.l3_off, s.tcp_off);
-    let room = match (Arc::<Synqe>::reserve(Wait::No), Arc::<Tid>::reserve(Wait::No)) {
+    let room = match (
+        Arc::<Synqe>::reserve(Wait::No),
+        Arc::<Tid>::reserve(Wait::No),
+    ) {
         (Ok(a), Ok(b)) => (a, b),
         _ => return Err((Error::ENOMEM, None)),
     };
@@ -375,10 +404,10 @@ pub fn unsent(adapter: &Arc<Adapter>, tid: u32) {
 
 /// The tid of a half-open connection is over.
 fn done_with(adapter: &Adapter, tid: u32) {
-    if let Some(e) = adapter.tids.take(tid) {
-        if let Tid::Synqe(s) = &*e {
-            adapter.release_tid(tid, s.vi.port);
-        }
+    if let Some(e) = adapter.tids.take(tid)
+        && let Tid::Synqe(s) = &*e
+    {
+        adapter.release_tid(tid, s.vi.port);
     }
 }
 
@@ -386,7 +415,9 @@ fn done_with(adapter: &Adapter, tid: u32) {
 pub fn established(adapter: &Arc<Adapter>, cpl: &PassEstablish) {
     let entry = adapter.tids.get(cpl.tid);
     let Some(Tid::Synqe(synqe)) = entry.as_deref() else {
-        adapter.tom.log(c"PASS_ESTABLISH for an unknown tid", u64::from(cpl.tid), 0);
+        adapter
+            .tom
+            .log(c"PASS_ESTABLISH for an unknown tid", u64::from(cpl.tid), 0);
         return;
     };
     let _vnet = synqe.lctx.vnet.enter();
@@ -440,7 +471,9 @@ impl Synqe {
     /// `tod_offload_socket`: here is the socket. `listener` and `g` (the new inpcb) are locked.
     pub fn become_connection(this: &Arc<Synqe>, listener: &mut InpGuard, g: &mut InpGuard) {
         let adapter = &this.lctx.adapter;
-        let Some(parts) = this.parts.enter(listener) else { return };
+        let Some(parts) = this.parts.enter(listener) else {
+            return;
+        };
         let (Some((mem, room)), Some(l2)) = (parts.mem.take(), parts.l2.take()) else {
             return;
         };
@@ -474,7 +507,10 @@ impl Synqe {
             (FlowcParam::Mss, 512),
         ];
         let q = WrQueue::Ofld(self.vi.txq);
-        let flowc = Flowc { tid: self.tid, params: &params };
+        let flowc = Flowc {
+            tid: self.tid,
+            params: &params,
+        };
         let abort = AbortReq {
             tid: self.tid,
             cmd: AbortCmd::SEND_RST,
@@ -509,13 +545,21 @@ pub fn abort_req(adapter: &Adapter, synqe: &Arc<Synqe>, cpl: &AbortReqRss) {
     if cpl.status.is_neg_advice() {
         return;
     }
-    let rpl = AbortRpl { tid: cpl.tid, cmd: AbortCmd::NO_RST, ..AbortRpl::default() };
-    let sent = adapter.tom.send_wr(WrQueue::Ofld(synqe.vi.txq), AbortRpl::LEN, |b| {
-        let _ = rpl.emit(b);
-    });
+    let rpl = AbortRpl {
+        tid: cpl.tid,
+        cmd: AbortCmd::NO_RST,
+        ..AbortRpl::default()
+    };
+    let sent = adapter
+        .tom
+        .send_wr(WrQueue::Ofld(synqe.vi.txq), AbortRpl::LEN, |b| {
+            let _ = rpl.emit(b);
+        });
     if sent.is_err() {
         // The adapter repeats what is not answered.
-        adapter.tom.log(c"no work request for ABORT_RPL", u64::from(cpl.tid), 0);
+        adapter
+            .tom
+            .log(c"no work request for ABORT_RPL", u64::from(cpl.tid), 0);
     }
     if !synqe.aborting.load(Ordering::Acquire) {
         done_with(adapter, cpl.tid);

@@ -27,7 +27,11 @@ impl<T: Last> Table<T> {
         let shards = Slice::try_new(SHARDS, Wait::Ok, |_| {
             Ok(Mutex::new(name, Slice::new(per, Wait::Ok, |_| None)?))
         })?;
-        Ok(Table { shards, n, used: AtomicU32::new(0) })
+        Ok(Table {
+            shards,
+            n,
+            used: AtomicU32::new(0),
+        })
     }
 
     /// How many numbers are given to somebody.

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{sys, tom::Tom};
+use crate::{mem::Cookie, sys, tom::Tom};
 
 /// A job by its address, which says nothing about who owns it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +75,7 @@ impl Job {
         let mut job = Job(p);
         job.set_done(0);
         job.set_word(0);
-        job.set_toep(core::ptr::null_mut());
+        job.set_toep(Cookie::NULL);
         job.refs().store(1, Ordering::Relaxed);
         job
     }
@@ -84,9 +84,8 @@ impl Job {
     pub fn decline(mut self) {
         self.set_done(0);
         self.set_word(0);
-        self.set_toep(core::ptr::null_mut());
+        self.set_toep(Cookie::NULL);
         self.refs().store(0, Ordering::Relaxed);
-        core::mem::forget(self);
     }
 
     /// For calls of the shim.
@@ -186,11 +185,11 @@ impl Job {
     }
 
     /// Keep a pointer with the job.
-    pub fn set_toep(&mut self, toep: *mut core::ffi::c_void) {
+    pub fn set_toep(&mut self, toep: Cookie) {
         // SAFETY: an owned job lives.
         let p = unsafe { sys::th_job_toep(self.as_ptr()) };
         // SAFETY: a field of the job that is ours alone until aio_complete().
-        unsafe { p.write(toep) };
+        unsafe { p.write(toep.as_ptr()) };
     }
 
     fn refs(&self) -> &AtomicU32 {
@@ -258,7 +257,6 @@ impl Job {
 
     fn unref(self) -> Option<Job> {
         if self.refs().fetch_sub(1, Ordering::Release) != 1 {
-            core::mem::forget(self);
             return None;
         }
         core::sync::atomic::fence(Ordering::Acquire);
@@ -320,7 +318,11 @@ pub struct JobList<J: JobLike> {
 
 impl<J: JobLike> Default for JobList<J> {
     fn default() -> Self {
-        JobList { head: None, tail: None, len: 0 }
+        JobList {
+            head: None,
+            tail: None,
+            len: 0,
+        }
     }
 }
 

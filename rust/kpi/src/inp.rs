@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::sock::Socket;
-use crate::{sys, tom::Tom};
+use crate::{mem::Cookie, sys, tom::Tom};
 
 /// An inpcb, as the kernel hands it to an entry or a reference keeps it.
 ///
@@ -38,7 +38,11 @@ impl Inp {
     pub fn lock(self) -> InpGuard {
         // SAFETY: a live inpcb (type's contract).
         unsafe { sys::th_inp_wlock(self.as_ptr()) };
-        InpGuard { inp: self, ours: true, _not_send: PhantomData }
+        InpGuard {
+            inp: self,
+            ours: true,
+            _not_send: PhantomData,
+        }
     }
 
     /// The network stack instance it belongs to. Constant, no lock.
@@ -64,7 +68,11 @@ impl InpGuard {
     /// This thread holds the write lock of `inp` for as long as the guard lives.
     #[must_use]
     pub unsafe fn assume(inp: Inp) -> InpGuard {
-        InpGuard { inp, ours: false, _not_send: PhantomData }
+        InpGuard {
+            inp,
+            ours: false,
+            _not_send: PhantomData,
+        }
     }
 
     /// A lock that a function of the shim returned held; released by us.
@@ -73,7 +81,11 @@ impl InpGuard {
     /// This thread holds the write lock of `inp`, and nothing else will release it.
     #[must_use]
     pub unsafe fn adopt(inp: Inp) -> InpGuard {
-        InpGuard { inp, ours: true, _not_send: PhantomData }
+        InpGuard {
+            inp,
+            ours: true,
+            _not_send: PhantomData,
+        }
     }
 
     /// Which inpcb.
@@ -85,7 +97,10 @@ impl InpGuard {
     /// Proof that the lock is held.
     #[must_use]
     pub fn locked(&self) -> Locked<'_> {
-        Locked { inp: self.inp, _held: PhantomData }
+        Locked {
+            inp: self.inp,
+            _held: PhantomData,
+        }
     }
 
     /// One more reference of the inpcb (`in_pcbref`).
@@ -228,9 +243,9 @@ impl<'g> Locked<'g> {
     }
 
     /// Hook the socket up to the adapter; `toep` becomes `t_toe`.
-    pub fn offload(self, tom: Tom, toep: *mut core::ffi::c_void) {
+    pub fn offload(self, tom: Tom, toep: Cookie) {
         // SAFETY: the lock is held; live adapter handle; `toep` is only kept.
-        unsafe { sys::th_offload_socket(tom.as_ptr(), self.inp.as_ptr(), toep) };
+        unsafe { sys::th_offload_socket(tom.as_ptr(), self.inp.as_ptr(), toep.as_ptr()) };
     }
 
     /// Undo it.
@@ -287,7 +302,10 @@ impl Inside {
     /// Proof that the lock is held, for as long as the cell's content is borrowed.
     #[must_use]
     pub fn locked(&self) -> Locked<'_> {
-        Locked { inp: self.0, _held: PhantomData }
+        Locked {
+            inp: self.0,
+            _held: PhantomData,
+        }
     }
 }
 
@@ -306,7 +324,10 @@ impl<T> InpCell<T> {
     /// Data of `inp`. What `make` gets must stay inside the value it returns: it stands for the
     /// lock that guards it.
     pub fn new(inp: Inp, make: impl FnOnce(Inside) -> T) -> InpCell<T> {
-        InpCell { inp, v: UnsafeCell::new(make(Inside(inp))) }
+        InpCell {
+            inp,
+            v: UnsafeCell::new(make(Inside(inp))),
+        }
     }
 
     /// Which inpcb.
@@ -351,7 +372,6 @@ impl Vnet {
     }
 
     /// `curvnet` for as long as the value lives (`CURVNET_SET`).
-    #[must_use]
     pub fn enter(self) -> VnetScope {
         // SAFETY: a vnet outlives the inpcbs in it, from one of which it was read.
         VnetScope(unsafe { sys::th_vnet_enter(self.0) }, PhantomData)

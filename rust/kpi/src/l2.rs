@@ -50,7 +50,14 @@ impl L2 {
         let len = u32::try_from(wr.len()).map_err(|_| Error(22))?;
         // SAFETY: live handle, a use of the entry is held; the bytes are copied.
         check(unsafe {
-            sys::th_l2_send(self.tom.as_ptr(), self.e.as_ptr(), port, wr.as_ptr(), len, cookie)
+            sys::th_l2_send(
+                self.tom.as_ptr(),
+                self.e.as_ptr(),
+                port,
+                wr.as_ptr(),
+                len,
+                cookie,
+            )
         })
     }
 }

@@ -92,7 +92,11 @@ impl Unsent<'_> {
     /// `m` (may be null) is in a socket buffer that no mbuf leaves while the value is used.
     #[must_use]
     pub unsafe fn new(m: *mut sys::mbuf, off: u32) -> Self {
-        Unsent { m, off, _held: PhantomData }
+        Unsent {
+            m,
+            off,
+            _held: PhantomData,
+        }
     }
 
     /// Skip to an mbuf with bytes left, and look at it.
@@ -131,7 +135,11 @@ impl Unsent<'_> {
             return None;
         }
         self.off += len;
-        Some(Run { pa, len, aiotx: v.flags & sys::TH_M_AIOTX != 0 })
+        Some(Run {
+            pa,
+            len,
+            aiotx: v.flags & sys::TH_M_AIOTX != 0,
+        })
     }
 
     /// Step back over the last `n` bytes of the run just returned.

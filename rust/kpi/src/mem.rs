@@ -105,7 +105,11 @@ impl<T> Slice<T> {
         mut init: impl FnMut(usize) -> Result<T, Error>,
     ) -> Result<Self, Error> {
         let p = raw::<T>(len, wait)?;
-        let mut s = Slice { p, len: 0, _own: PhantomData };
+        let mut s = Slice {
+            p,
+            len: 0,
+            _own: PhantomData,
+        };
         for i in 0..len {
             let v = init(i)?;
             // SAFETY: element `i` lies inside the allocation of `len` elements.
@@ -167,6 +171,21 @@ pub trait Last: Sized {
     }
 }
 
+/// A pointer that C keeps for us and gives back; it is never followed here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cookie(*mut core::ffi::c_void);
+
+impl Cookie {
+    /// Nothing kept.
+    pub const NULL: Cookie = Cookie(core::ptr::null_mut());
+
+    /// For calls of the shim.
+    #[must_use]
+    pub fn as_ptr(self) -> *mut core::ffi::c_void {
+        self.0
+    }
+}
+
 struct Counted<T> {
     refs: AtomicU32,
     value: T,
@@ -188,7 +207,12 @@ impl<T: Last> Arc<T> {
     pub fn new(wait: Wait, init: impl FnOnce() -> T) -> Result<Arc<T>, Error> {
         let p = raw::<Counted<T>>(1, wait)?;
         // SAFETY: `p` is fresh memory for one Counted<T>, suitably aligned.
-        unsafe { p.write(Counted { refs: AtomicU32::new(1), value: init() }) };
+        unsafe {
+            p.write(Counted {
+                refs: AtomicU32::new(1),
+                value: init(),
+            })
+        };
         Ok(Arc(p, PhantomData))
     }
 
@@ -206,17 +230,17 @@ impl<T: Last> Arc<T> {
     }
 
     /// Give this reference to C as a pointer; [`Arc::from_raw`] takes it back.
-    #[must_use]
-    pub fn into_raw(self) -> *mut core::ffi::c_void {
-        let p = self.0.as_ptr().cast();
+    #[must_use = "the reference is C's now"]
+    pub fn into_raw(self) -> Cookie {
+        let c = self.as_raw();
         core::mem::forget(self);
-        p
+        c
     }
 
     /// The pointer that [`Arc::into_raw`] would give; takes and gives no reference.
     #[must_use]
-    pub fn as_raw(&self) -> *mut core::ffi::c_void {
-        self.0.as_ptr().cast()
+    pub fn as_raw(&self) -> Cookie {
+        Cookie(self.0.as_ptr().cast())
     }
 
     /// Take back a reference given to C.
@@ -280,7 +304,12 @@ impl<T: Last> Room<T> {
         let p = self.0;
         core::mem::forget(self);
         // SAFETY: fresh memory for one Counted<T>, suitably aligned, ours alone.
-        unsafe { p.write(Counted { refs: AtomicU32::new(1), value: init() }) };
+        unsafe {
+            p.write(Counted {
+                refs: AtomicU32::new(1),
+                value: init(),
+            })
+        };
         Arc(p, PhantomData)
     }
 }
@@ -411,7 +440,10 @@ pub struct Stack<H: Stackable> {
 
 impl<H: Stackable> Default for Stack<H> {
     fn default() -> Self {
-        Stack { head: Link::default(), _of: PhantomData }
+        Stack {
+            head: Link::default(),
+            _of: PhantomData,
+        }
     }
 }
 

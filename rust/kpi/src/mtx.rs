@@ -24,7 +24,10 @@ impl<T> Mutex<T> {
         // SAFETY: `name` lives forever; th_mtx_alloc() waits for memory and never fails.
         let m = unsafe { sys::th_mtx_alloc(name.as_ptr()) };
         match NonNull::new(m) {
-            Some(m) => Mutex { m, v: UnsafeCell::new(v) },
+            Some(m) => Mutex {
+                m,
+                v: UnsafeCell::new(v),
+            },
             None => panic!("th_mtx_alloc"),
         }
     }

@@ -26,9 +26,7 @@ impl Pages {
     pub fn hold(tom: Tom, job: JobPtr, addr: u64, len: u32, write: bool) -> Result<Pages, Error> {
         let mut p = core::ptr::null_mut();
         // SAFETY: live handle and job; no lock is held (this function's contract).
-        check(unsafe {
-            sys::th_pages_hold(tom.as_ptr(), job.as_ptr(), addr, len, write, &mut p)
-        })?;
+        check(unsafe { sys::th_pages_hold(tom.as_ptr(), job.as_ptr(), addr, len, write, &mut p) })?;
         NonNull::new(p).map(|p| Pages { p, tom }).ok_or(Error(14))
     }
 

@@ -23,7 +23,10 @@ impl Write for Line {
 
 /// Body of the panic handler.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
-    let mut line = Line { buf: [0; 256], len: 0 };
+    let mut line = Line {
+        buf: [0; 256],
+        len: 0,
+    };
     // Writing to `line` cannot fail.
     let _ = write!(line, "{info}");
     // SAFETY: the first `len` bytes of `buf` are written, and th_panic() takes a length.

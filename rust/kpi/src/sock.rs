@@ -30,7 +30,10 @@ impl Socket<'_> {
     /// `so` is the socket of an inpcb whose write lock is held for the lifetime of the value.
     #[must_use]
     pub unsafe fn from_raw(so: NonNull<sys::socket>) -> Self {
-        Socket { so, _held: PhantomData }
+        Socket {
+            so,
+            _held: PhantomData,
+        }
     }
 
     fn as_ptr(self) -> *mut sys::socket {

@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 use crate::inp::{Inp, InpGuard, Vnet};
 use crate::l2::L2;
 use crate::mbuf::Mbuf;
+use crate::mem::Cookie;
 use crate::{Error, check, sys, tom::Tom};
 
 /// May this SYN be offloaded? The headers named in `s` must lie in the first mbuf. In the net
@@ -30,18 +31,12 @@ pub fn check_syn(
 }
 
 /// Put the SYN in the syncache. Releases the listener's lock.
-pub fn syncache_add(
-    tom: Tom,
-    s: &sys::th_syn,
-    m: &Mbuf,
-    listener: InpGuard,
-    synqe: *mut core::ffi::c_void,
-) {
+pub fn syncache_add(tom: Tom, s: &sys::th_syn, m: &Mbuf, listener: InpGuard, synqe: Cookie) {
     let inp = listener.inp();
     listener.surrender();
     // SAFETY: live handle, owned chain; the lock is held and released by the call; `synqe` is
     // kept under toehold_synqe_added()'s reference only.
-    unsafe { sys::th_syncache_add(tom.as_ptr(), s, m.as_ptr(), inp.as_ptr(), synqe) };
+    unsafe { sys::th_syncache_add(tom.as_ptr(), s, m.as_ptr(), inp.as_ptr(), synqe.as_ptr()) };
 }
 
 /// What the kernel chose for its SYN|ACK, and where the SYN's headers are.
@@ -65,7 +60,7 @@ pub fn syncache_expand(
     syn: &Mbuf,
     e: &Expand,
     listener: &mut InpGuard,
-    synqe: *mut core::ffi::c_void,
+    synqe: Cookie,
 ) -> Option<InpGuard> {
     // SAFETY: live handle, owned chain, the listener's lock is held, net epoch.
     let inp = unsafe {
@@ -79,7 +74,7 @@ pub fn syncache_expand(
             e.ts.is_some(),
             e.ts.unwrap_or(0),
             listener.inp().as_ptr(),
-            synqe,
+            synqe.as_ptr(),
         )
     };
     let inp = NonNull::new(inp)?;

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use crate::{Error, sys};
+use crate::{Error, mem::Cookie, sys};
 
 /// A task that runs `toehold_worker(toep)` in a kernel process that may sleep.
 pub struct Task(NonNull<sys::th_task>);
@@ -17,9 +17,11 @@ impl Task {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new(toep: *mut core::ffi::c_void) -> Result<Task, Error> {
+    pub fn new(toep: Cookie) -> Result<Task, Error> {
         // SAFETY: `toep` is only kept.
-        NonNull::new(unsafe { sys::th_task_alloc(toep) }).map(Task).ok_or(Error::ENOMEM)
+        NonNull::new(unsafe { sys::th_task_alloc(toep.as_ptr()) })
+            .map(Task)
+            .ok_or(Error::ENOMEM)
     }
 
     /// Queue it. True: it was not queued, and the worker will take over one reference of the

@@ -86,7 +86,7 @@ impl Tom {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Error> {
-        if len == 0 || len % 16 != 0 || len > sys::TH_WR_MAX as usize {
+        if len == 0 || !len.is_multiple_of(16) || len > sys::TH_WR_MAX as usize {
             return Err(Error(22));
         }
         let (q, idx) = match q {

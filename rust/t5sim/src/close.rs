@@ -60,6 +60,8 @@ impl Card {
             TcpState::Closing | TcpState::LastAck => TcpState::TimeWait,
             other => other,
         };
+        // Nothing is said of the flow after its end: this may be the connection's last message.
+        self.report_credits(now, c);
         let msg = wire::CloseConRpl {
             tid: c.tid,
             status: CplStatus::NONE,

@@ -5,7 +5,9 @@
 pub fn byte(seed: u64, off: u64) -> u8 {
     // A multiplicative hash of the 8-byte block, then the byte of it: cheap, and no period that
     // a page, a segment or a pod has.
-    let block = (off / 8).wrapping_add(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let block = (off / 8)
+        .wrapping_add(seed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (block ^ (block >> 29)).to_le_bytes()[(off % 8) as usize]
 }
 
@@ -23,6 +25,9 @@ pub fn check(seed: u64, off: u64, got: &[u8]) {
     for (i, b) in got.iter().enumerate() {
         let at = off + i as u64;
         let want = byte(seed, at);
-        assert!(*b == want, "stream byte {at}: got {b:#04x}, want {want:#04x}");
+        assert!(
+            *b == want,
+            "stream byte {at}: got {b:#04x}, want {want:#04x}"
+        );
     }
 }

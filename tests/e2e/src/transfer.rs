@@ -25,7 +25,13 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { buf: 256 << 10, tx_depth: 4, rx_depth: 2, offset: 0, port: 5001 }
+        Shape {
+            buf: 256 << 10,
+            tx_depth: 4,
+            rx_depth: 2,
+            offset: 0,
+            port: 5001,
+        }
     }
 }
 
@@ -74,9 +80,13 @@ pub fn send(p: &Proc, fd: i32, data: &[u8], shape: &Shape) -> Side {
     let begin = p.now();
     let mut chunks = data.chunks(shape.buf);
     loop {
-        let (Some(&va), Some(chunk)) = (free.front(), (!free.is_empty()).then(|| chunks.next()).flatten())
-        else {
-            let Some((va, cb, len)) = busy.pop_front() else { break };
+        let (Some(&va), Some(chunk)) = (
+            free.front(),
+            (!free.is_empty()).then(|| chunks.next()).flatten(),
+        ) else {
+            let Some((va, cb, len)) = busy.pop_front() else {
+                break;
+            };
             let n = p.aio_wait(cb).expect("aio_write");
             assert_eq!(n, len, "aio_write ended short");
             free.push_back(va);
@@ -134,25 +144,32 @@ pub fn receive(p: &Proc, fd: i32, shape: &Shape, mut sink: impl FnMut(&[u8])) ->
 /// If a system call fails.
 #[must_use]
 pub fn run(bed: &Bed, data: Arc<Vec<u8>>, shape: Shape) -> Outcome {
-    let server = bed.k.spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
-        let l = p.socket().expect("socket");
-        p.bind(l, addr(SERVER_IP, shape.port)).expect("bind");
-        p.listen(l, 8).expect("listen");
-        let (s, _) = p.accept(l).expect("accept");
-        let side = receive(p, s, &shape, |_| ());
-        p.close(s).expect("close");
-        p.close(l).expect("close");
-        side
-    });
+    let server = bed
+        .k
+        .spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
+            let l = p.socket().expect("socket");
+            p.bind(l, addr(SERVER_IP, shape.port)).expect("bind");
+            p.listen(l, 8).expect("listen");
+            let (s, _) = p.accept(l).expect("accept");
+            let side = receive(p, s, &shape, |_| ());
+            p.close(s).expect("close");
+            p.close(l).expect("close");
+            side
+        });
     bed.k.run_until_idle();
-    let client = bed.k.spawn(ProcConfig::vnet(CLIENT).name("sender"), move |p| {
-        let s = p.socket().expect("socket");
-        p.connect(s, addr(SERVER_IP, shape.port)).expect("connect");
-        assert!(p.is_offloaded(s).expect("is_offloaded"), "the connection is not offloaded");
-        let side = send(p, s, &data, &shape);
-        p.close(s).expect("close");
-        side
-    });
+    let client = bed
+        .k
+        .spawn(ProcConfig::vnet(CLIENT).name("sender"), move |p| {
+            let s = p.socket().expect("socket");
+            p.connect(s, addr(SERVER_IP, shape.port)).expect("connect");
+            assert!(
+                p.is_offloaded(s).expect("is_offloaded"),
+                "the connection is not offloaded"
+            );
+            let side = send(p, s, &data, &shape);
+            p.close(s).expect("close");
+            side
+        });
     let tx = client.join();
     let rx = server.join();
     Outcome { tx, rx }

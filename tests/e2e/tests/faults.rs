@@ -55,7 +55,10 @@ fn peer_reset_in_the_middle_of_reads() {
         let a = p.mmap(1 << 20, Prot::RW).unwrap();
         let b = p.mmap(1 << 20, Prot::RW).unwrap();
         let mut got = 0;
-        let mut jobs = vec![p.aio_read(s, a, 1 << 20).unwrap(), p.aio_read(s, b, 1 << 20).unwrap()];
+        let mut jobs = vec![
+            p.aio_read(s, a, 1 << 20).unwrap(),
+            p.aio_read(s, b, 1 << 20).unwrap(),
+        ];
         let mut errors = Vec::new();
         while let Some(j) = jobs.pop() {
             match p.aio_wait(j) {
@@ -88,14 +91,22 @@ fn peer_reset_in_the_middle_of_writes() {
     });
     let c = client(&bed, |p, s| {
         let va = p.alloc(&pattern::bytes(202, 0, 4 << 20));
-        let jobs: Vec<_> = (0..4).map(|i| p.aio_write(s, va + (i << 20), 1 << 20).unwrap()).collect();
+        let jobs: Vec<_> = (0..4)
+            .map(|i| p.aio_write(s, va + (i << 20), 1 << 20).unwrap())
+            .collect();
         jobs.into_iter().map(|j| p.aio_wait(j)).collect::<Vec<_>>()
     });
     s.join();
     let ends = c.join();
-    assert!(ends.iter().any(Result::is_err), "no write heard of the reset: {ends:?}");
+    assert!(
+        ends.iter().any(Result::is_err),
+        "no write heard of the reset: {ends:?}"
+    );
     for e in ends.iter().filter_map(|r| r.as_ref().err()) {
-        assert!([Errno::ECONNRESET, Errno::EPIPE, Errno::ENOTCONN].contains(e), "{e:?}");
+        assert!(
+            [Errno::ECONNRESET, Errno::EPIPE, Errno::ENOTCONN].contains(e),
+            "{e:?}"
+        );
     }
     bed.down();
 }
@@ -194,7 +205,10 @@ fn cancel_of_posted_reads_tells_the_truth() {
         bed.sim("invalidate_delay", 200_000);
         let s = server(&bed, move |p, s| {
             let buf = 100_000;
-            let (a, b) = (p.mmap(buf, Prot::RW).unwrap(), p.mmap(buf, Prot::RW).unwrap());
+            let (a, b) = (
+                p.mmap(buf, Prot::RW).unwrap(),
+                p.mmap(buf, Prot::RW).unwrap(),
+            );
             let mut at = 0u64;
             let mut cancels = 0;
             loop {
@@ -495,8 +509,14 @@ fn out_of_page_pods_falls_back_to_copying() {
         c.join();
     }
     s.join();
-    assert!(bed.stat("no_ppods") > 0, "the adapter never ran out of page pods");
-    assert!(bed.stat("rx_copied_no_ppods") > 0, "nothing was counted as copied for want of pods");
+    assert!(
+        bed.stat("no_ppods") > 0,
+        "the adapter never ran out of page pods"
+    );
+    assert!(
+        bed.stat("rx_copied_no_ppods") > 0,
+        "nothing was counted as copied for want of pods"
+    );
     bed.settle();
     assert_eq!(bed.stat("ppods_used"), 0);
     bed.down();

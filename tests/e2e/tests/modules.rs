@@ -55,7 +55,10 @@ fn unload_is_refused_while_a_connection_lives() {
         assert_eq!(p.recv_bytes(s, 1).unwrap(), b"");
     });
     bed.k.run_until_idle();
-    let (tx, rx) = (std::rc::Rc::new(std::cell::Cell::new(false)), std::rc::Rc::new(()));
+    let (tx, rx) = (
+        std::rc::Rc::new(std::cell::Cell::new(false)),
+        std::rc::Rc::new(()),
+    );
     let up = tx.clone();
     let client = bed.k.spawn(ProcConfig::vnet(CLIENT), move |p| {
         let s = p.socket().unwrap();
@@ -66,7 +69,10 @@ fn unload_is_refused_while_a_connection_lives() {
     });
     bed.k.run_for(ukern::sched::SBT_1S);
     assert!(tx.get(), "not connected after a second");
-    assert!(bed.k.kldunload("toehold").is_err(), "unloaded under a live connection");
+    assert!(
+        bed.k.kldunload("toehold").is_err(),
+        "unloaded under a live connection"
+    );
     // ... and it still works.
     client.join();
     server.join();
@@ -97,11 +103,19 @@ fn sysctls_are_there_with_upstreams_defaults() {
     assert_eq!(get("rx_zcopy"), Some(0), "rx_zcopy is ddp by another name");
     bed.set("rx_zcopy", 1);
     assert_eq!(get("ddp"), Some(1));
-    for (name, v) in [("cong_algorithm", -1), ("sndbuf", -1), ("rx_coalesce", -1), ("tx_align", -1)] {
+    for (name, v) in [
+        ("cong_algorithm", -1),
+        ("sndbuf", -1),
+        ("rx_coalesce", -1),
+        ("tx_align", -1),
+    ] {
         assert_eq!(get(name), Some(v), "{name}");
     }
     assert_eq!(get("ddp_cache"), Some(64));
-    assert!(bed.k.sysctl_set(&format!("{TOE}.stats.wrs"), "1").is_err(), "a counter was written");
+    assert!(
+        bed.k.sysctl_set(&format!("{TOE}.stats.wrs"), "1").is_err(),
+        "a counter was written"
+    );
     bed.down();
 }
 
@@ -111,7 +125,10 @@ fn statistics_go_with_the_module() {
     assert!(bed.k.sysctl_get(&format!("{TOE}.stats.wrs")).is_ok());
     bed.k.kldunload("toehold").unwrap();
     assert!(bed.k.sysctl_get(&format!("{TOE}.stats.wrs")).is_err());
-    assert!(bed.k.sysctl_get(&format!("{TOE}.ddp")).is_ok(), "the base driver's node went, too");
+    assert!(
+        bed.k.sysctl_get(&format!("{TOE}.ddp")).is_ok(),
+        "the base driver's node went, too"
+    );
     bed.k.kldload(&kmod("toehold")).unwrap();
     bed.down();
 }

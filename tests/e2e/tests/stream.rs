@@ -30,9 +30,21 @@ fn check(bed: &Bed, seed: u64, n: usize, shape: Shape) -> (u64, u64) {
         .map(|c| grown(&format!("rx_copied_{c}")))
         .sum();
     let placed = grown("rx_aio_ddp_octets") + grown("rx_moved_octets");
-    assert_eq!(placed + copied, n as u64, "seed {seed}: octets unaccounted for");
-    assert_eq!(grown("tx_aio_octets"), n as u64, "seed {seed}: not all sent from pages");
-    assert_eq!(grown("tx_copied_octets") + grown("tx_plain_octets"), 0, "seed {seed}");
+    assert_eq!(
+        placed + copied,
+        n as u64,
+        "seed {seed}: octets unaccounted for"
+    );
+    assert_eq!(
+        grown("tx_aio_octets"),
+        n as u64,
+        "seed {seed}: not all sent from pages"
+    );
+    assert_eq!(
+        grown("tx_copied_octets") + grown("tx_plain_octets"),
+        0,
+        "seed {seed}"
+    );
     (placed, copied)
 }
 
@@ -75,7 +87,10 @@ fn eight_megabytes_are_mostly_placed() {
 #[test]
 fn odd_offsets() {
     for (i, offset) in [1, 7, 63, 511, 2049, 4095].into_iter().enumerate() {
-        let shape = Shape { offset, ..Shape::default() };
+        let shape = Shape {
+            offset,
+            ..Shape::default()
+        };
         transfer(20 + i as u64, (1 << 20) + 13, shape);
     }
 }
@@ -83,20 +98,33 @@ fn odd_offsets() {
 #[test]
 fn odd_buffer_sizes() {
     for (i, buf) in [1, 13, 1000, 4095, 4097, 65_521].into_iter().enumerate() {
-        let shape = Shape { buf, offset: i * 5, ..Shape::default() };
+        let shape = Shape {
+            buf,
+            offset: i * 5,
+            ..Shape::default()
+        };
         transfer(30 + i as u64, (buf * 40).min(1 << 20) + i, shape);
     }
 }
 
 #[test]
 fn one_buffer_at_a_time() {
-    let shape = Shape { tx_depth: 1, rx_depth: 1, ..Shape::default() };
+    let shape = Shape {
+        tx_depth: 1,
+        rx_depth: 1,
+        ..Shape::default()
+    };
     transfer(40, 2 << 20, shape);
 }
 
 #[test]
 fn many_buffers() {
-    let shape = Shape { buf: 32 << 10, tx_depth: 16, rx_depth: 16, ..Shape::default() };
+    let shape = Shape {
+        buf: 32 << 10,
+        tx_depth: 16,
+        rx_depth: 16,
+        ..Shape::default()
+    };
     transfer(41, 4 << 20, shape);
 }
 
@@ -104,7 +132,12 @@ fn many_buffers() {
 fn more_buffers_than_the_cache_holds() {
     let bed = Bed::up(42);
     bed.set("ddp_cache", 8);
-    let shape = Shape { buf: 16 << 10, tx_depth: 24, rx_depth: 24, ..Shape::default() };
+    let shape = Shape {
+        buf: 16 << 10,
+        tx_depth: 24,
+        rx_depth: 24,
+        ..Shape::default()
+    };
     check(&bed, 42, 4 << 20, shape);
     assert!(bed.stat("cache_evictions") > 0);
     bed.down();
@@ -112,7 +145,13 @@ fn more_buffers_than_the_cache_holds() {
 
 #[test]
 fn a_read_of_more_than_16_megabytes() {
-    let shape = Shape { buf: 20 << 20, tx_depth: 1, rx_depth: 1, offset: 5, ..Shape::default() };
+    let shape = Shape {
+        buf: 20 << 20,
+        tx_depth: 1,
+        rx_depth: 1,
+        offset: 5,
+        ..Shape::default()
+    };
     transfer(43, (40 << 20) + 3, shape);
 }
 
@@ -120,7 +159,15 @@ fn a_read_of_more_than_16_megabytes() {
 fn ping_pong_wires_nothing_after_warm_up() {
     let bed = Bed::up(44);
     let n = 16 << 20;
-    check(&bed, 44, n, Shape { tx_depth: 2, ..Shape::default() });
+    check(
+        &bed,
+        44,
+        n,
+        Shape {
+            tx_depth: 2,
+            ..Shape::default()
+        },
+    );
     // Two buffers on either side: one miss each, everything else from the cache.
     assert_eq!(bed.stat("cache_misses"), 4);
     assert!(bed.stat("cache_hits") >= 2 * (n as u64 / (256 << 10)) - 4);
@@ -131,7 +178,15 @@ fn ping_pong_wires_nothing_after_warm_up() {
 fn streams_one_after_the_other() {
     let bed = Bed::up(45);
     for i in 0..5 {
-        check(&bed, 450 + i, 300_000, Shape { port: 6000 + i as u16, ..Shape::default() });
+        check(
+            &bed,
+            450 + i,
+            300_000,
+            Shape {
+                port: 6000 + i as u16,
+                ..Shape::default()
+            },
+        );
     }
     bed.settle();
     assert_eq!(bed.stat("toepcbs"), 0);
@@ -144,7 +199,11 @@ fn a_lossy_wire() {
     bed.sim("loss", 5000);
     bed.sim("dup", 2000);
     bed.sim("reorder", 5000);
-    let o = transfer::run(&bed, Arc::new(pattern::bytes(46, 0, 4 << 20)), Shape::default());
+    let o = transfer::run(
+        &bed,
+        Arc::new(pattern::bytes(46, 0, 4 << 20)),
+        Shape::default(),
+    );
     assert_eq!(o.rx.sha256, o.tx.sha256);
     bed.down();
 }
@@ -153,7 +212,11 @@ fn a_lossy_wire() {
 fn falling_out_of_ddp_now_and_then() {
     let bed = Bed::up(47);
     bed.sim("ddp_off", 20_000);
-    let o = transfer::run(&bed, Arc::new(pattern::bytes(47, 0, 4 << 20)), Shape::default());
+    let o = transfer::run(
+        &bed,
+        Arc::new(pattern::bytes(47, 0, 4 << 20)),
+        Shape::default(),
+    );
     assert_eq!(o.rx.sha256, o.tx.sha256);
     bed.down();
 }
@@ -163,7 +226,11 @@ fn with_zero_copy_switched_off_everything_is_copied() {
     let bed = Bed::up(48);
     bed.set("ddp", 0);
     bed.set("tx_zcopy", 0);
-    let o = transfer::run(&bed, Arc::new(pattern::bytes(48, 0, 1 << 20)), Shape::default());
+    let o = transfer::run(
+        &bed,
+        Arc::new(pattern::bytes(48, 0, 1 << 20)),
+        Shape::default(),
+    );
     assert_eq!(o.rx.sha256, o.tx.sha256);
     assert_eq!(bed.stat("rx_aio_ddp_octets"), 0);
     assert_eq!(bed.stat("tx_aio_octets"), 0);

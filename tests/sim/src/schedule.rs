@@ -120,13 +120,13 @@ fn end(rng: &mut Rng) -> EndConf {
 fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
     // As many jobs as do not make a run long, whatever their size.
     let (max, max_read) = if big {
-        (20 << 20, 20 << 20)
+        (18 << 20, 18 << 20)
     } else {
         let up_to = |rng: &mut Rng| rng.pick(&[100, 5_000, 30_000, 100_000, 200_000, 300_000]);
         (up_to(rng), up_to(rng))
     };
     let total = if big {
-        40 << 20
+        25 << 20
     } else {
         (rng.range(1, 500_000) as usize).min(max * 15)
     };
@@ -149,7 +149,7 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
         remap: some(rng, 4, 1, 200),
         shut_rd: if wild { some(rng, 10, 1, 20) } else { 0 },
         pace: rng.pick(&[1_000, 20_000, 200_000]),
-        turns: if big { 2_000 } else { rng.range(1, 100) as u32 },
+        turns: rng.range(1, 100) as u32,
         closing: if wild { rng.pick(&any) } else { rng.pick(&calm) },
     }
 }

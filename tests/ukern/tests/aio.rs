@@ -301,6 +301,25 @@ fn suspend_times_out_and_is_interrupted() {
 }
 
 #[test]
+fn completion_can_post_a_signal() {
+    pair(
+        23,
+        |p, fd| {
+            p.sigaction(Signal::Io, ukern::proc::SigAction::Catch);
+            let va = p.mmap(4096, Prot::RW).unwrap();
+            let cb = p.aio_read_signal(fd, va, 10, Signal::Io).unwrap();
+            p.sleep(ms(100));
+            assert_eq!(p.signals(Signal::Io), 1, "the sleep ended early");
+            assert_eq!(p.aio_return(cb), Ok(2));
+        },
+        |p, fd| {
+            p.sleep(ms(2));
+            p.send_all(fd, b"hi").unwrap();
+        },
+    );
+}
+
+#[test]
 fn waitcomplete_hands_out_in_order_of_completion() {
     pair(
         13,

@@ -60,6 +60,14 @@ long counters(void) { ctr = counter_u64_alloc(M_WAITOK); counter_u64_add(ctr, 40
     counter_u64_zero(ctr); v = v * 10 + counter_u64_fetch(ctr); counter_u64_free(ctr); return (v); }
 void counter_after(void) { ctr = counter_u64_alloc(M_WAITOK); counter_u64_free(ctr); counter_u64_fetch(ctr); }
 void counter_add_after(void) { ctr = counter_u64_alloc(M_WAITOK); counter_u64_free(ctr); counter_u64_add(ctr, 1); }
+void zarmed(void) { struct callout *c; zone = uma_zcreate("co zone", sizeof *c, NULL, NULL, NULL, NULL, UMA_ALIGN_PTR, 0);
+    c = uma_zalloc(zone, M_WAITOK); callout_init(c, 1); callout_reset(c, 10, cb, NULL); uma_zfree(zone, c); }
+void zlimit(void) { zone = uma_zcreate("small", 64, NULL, NULL, NULL, NULL, UMA_ALIGN_PTR, 0); uma_zone_set_max(zone, 2); }
+void *zwait(void) { return (uma_zalloc(zone, M_WAITOK)); }
+void big_after(void) { volatile char *p = malloc(20000, M_SCRATCH, M_WAITOK); free((void *)p, M_SCRATCH); p[9000] = 1; }
+long re(void) { char *p = malloc(10, M_SCRATCH, M_WAITOK); strcpy(p, "kept"); p = realloc(p, 500, M_SCRATCH, M_WAITOK); long ok = strcmp(p, "kept") == 0;
+    free(p, M_SCRATCH); p = strdup("twin", M_SCRATCH); ok = ok * 10 + (strcmp(p, "twin") == 0); zfree(p, M_SCRATCH); free(NULL, M_SCRATCH); return (ok); }
+void null_arg(void) { counter_u64_sysinit(NULL); }
 void counter_keep(void) { ctr = counter_u64_alloc(M_WAITOK); }
 "#;
 
@@ -294,6 +302,98 @@ fn zones_and_items_left_are_leaks() {
         "{:?}",
         r.leaks
     );
+}
+
+#[test]
+fn an_armed_callout_in_a_freed_item_is_found() {
+    assert!(report("zarmed").contains("of zone co zone contains a pending callout"));
+}
+
+#[test]
+fn a_zone_with_a_limit_makes_callers_wait() {
+    let k = boot_with("scratch", SRC);
+    k.call("scratch", "zlimit", [0; 4]);
+    let api = k.api();
+    k.exec(move || {
+        let a = api.call("scratch", "zwait", [0; 4]);
+        let b = api.call("scratch", "zwait", [0; 4]);
+        assert_eq!(api.call("scratch", "zget", [0; 4]), 0, "full");
+        let waiter = ukern::sched::spawn_kthread("waiter", move || {
+            let c = api.call("scratch", "zwait", [0; 4]);
+            api.call("scratch", "zput", [c, 0, 0, 0]);
+        });
+        ukern::sched::sleep_for(ukern::sched::SBT_1MS, "w");
+        assert!(!ukern::sched::is_dead(waiter));
+        api.call("scratch", "zput", [a, 0, 0, 0]);
+        ukern::sched::join(waiter);
+        api.call("scratch", "zput", [b, 0, 0, 0]);
+    });
+    k.call("scratch", "zdone", [0; 4]);
+    k.kldunload("scratch").unwrap();
+    k.shutdown();
+}
+
+#[test]
+fn a_write_to_a_freed_run_of_pages_is_found() {
+    let k = boot_with("scratch", SRC);
+    assert_eq!(k.call("scratch", "re", [0; 4]), 11);
+    k.call("scratch", "big_after", [0; 4]);
+    let r = k.expect_panic(ukern::kmem::check_all);
+    assert!(
+        r.contains("memory modified after free") && r.contains("at offset 9000"),
+        "{r}"
+    );
+}
+
+#[test]
+fn null_where_the_interface_wants_an_object_is_found() {
+    let r = report("null_arg");
+    assert!(
+        r.contains("bad pointer 0x0") && r.contains("from scratch.ko: null_arg+"),
+        "{r}"
+    );
+}
+
+#[test]
+fn page_frames_are_given_back_once() {
+    let k = ukern::boot(ukern::Config::default());
+    let r = k.expect_panic(|| {
+        let f = ukern::phys::alloc_frame(true).unwrap();
+        assert!(ukern::phys::is_allocated(f, 4096) && !ukern::phys::is_allocated(f, 1 << 30));
+        ukern::phys::free_frame(f);
+        assert!(!ukern::phys::is_allocated(f, 1));
+        ukern::phys::free_frame(f);
+    });
+    assert!(r.contains("which is not allocated"), "{r}");
+}
+
+#[test]
+fn frames_are_zeroed_poisoned_limited_and_partly_in_a_row() {
+    let k = ukern::boot(ukern::Config {
+        user_frames: 500,
+        ..ukern::Config::default()
+    });
+    let all: Vec<usize> = (0..500)
+        .map(|_| ukern::phys::alloc_frame(true).unwrap())
+        .collect();
+    assert!(ukern::phys::alloc_frame(true).is_none());
+    let rows = all.windows(2).filter(|w| w[1] == w[0] + 4096).count();
+    assert!((100..450).contains(&rows), "{rows}");
+    for &f in &all {
+        assert!(
+            ukern::kp::bytes(f as *const u8, 4096)
+                .iter()
+                .all(|&b| b == 0)
+        );
+        ukern::phys::free_frame(f);
+        assert!(
+            ukern::kp::bytes(f as *const u8, 4096)
+                .iter()
+                .all(|&b| b != 0),
+            "poisoned"
+        );
+    }
+    k.shutdown();
 }
 
 #[test]

@@ -78,6 +78,16 @@ void spin_wrong(void) { mtx_lock(&spin); }
 void wlock_reading(void) { rw_rlock(&rw); rw_wlock(&rw); }
 void upgrade_unheld(void) { rw_try_upgrade(&rw); }
 void sleep_unheld(void) { msleep(&n, &a, 0, "x", 1); }
+static void waiter(void *x) { mtx_lock(&a); }
+void destroy_waited(void) { struct thread *td; mtx_lock(&a); kthread_add(waiter, NULL, NULL, &td, 0, 0, "waiter");
+    for (int i = 0; i < 5000; i++) critical_enter(), critical_exit(); mtx_destroy(&a); }
+static void spinwait(void *x) { mtx_lock_spin(&spin); while (!go) msleep_spin(&go, &spin, "spinw", 0); n = 5; mtx_unlock_spin(&spin); }
+void spin_start(void) { struct thread *td; kthread_add(spinwait, NULL, NULL, &td, 0, 0, "spinner"); }
+void spin_go(void) { mtx_lock_spin(&spin); go = 1; wakeup(&go); mtx_unlock_spin(&spin); }
+static void quits(void *x) { n = 3; kthread_exit(); n = 4; }
+void quit(void) { struct proc *p; n = 0; kproc_create(quits, NULL, &p, 0, 0, "quitter"); pause("w", 1); }
+long readers(void) { rw_rlock(&rw); rw_rlock(&rw); long r = rw_try_wlock(&rw) == 0 && rw_try_upgrade(&rw) == 0; rw_runlock(&rw); rw_runlock(&rw);
+    if (rw_try_wlock(&rw)) r += 2; rw_wunlock(&rw); return (r); }
 void unlock_twice(void) { sx_xlock(&sx); sx_xunlock(&sx); sx_xunlock(&sx); }
 "#;
 
@@ -235,6 +245,26 @@ fn assertions_fire() {
     assert!(report("bad_rw_assert").contains("rwlock \"rw\" not wlocked"));
     assert!(report("bad_sx_assert").contains("sx \"sx\" not locked"));
     assert!(report("wlock_reading").contains("holds it for reading"));
+}
+
+#[test]
+fn spin_mutexes_can_be_slept_with_and_threads_quit() {
+    let k = boot_with("scratch", SRC);
+    k.call("scratch", "spin_start", [0; 4]);
+    k.run_until_idle();
+    k.call("scratch", "spin_go", [0; 4]);
+    k.run_until_idle();
+    assert_eq!(k.call("scratch", "get_n", [0; 4]), 5);
+    k.call("scratch", "quit", [0; 4]);
+    assert_eq!(k.call("scratch", "get_n", [0; 4]), 3);
+    assert_eq!(k.call("scratch", "readers", [0; 4]), 3);
+    k.kldunload("scratch").unwrap();
+    k.shutdown();
+}
+
+#[test]
+fn destroying_a_lock_in_use_is_found() {
+    assert!(report("destroy_waited").contains("destroyed while threads wait for it"));
 }
 
 #[test]

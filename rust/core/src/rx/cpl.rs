@@ -100,7 +100,7 @@ impl<O: Os> Rx<O> {
         report: &wire::DdpReport,
         end: u32,
     ) -> Result<(), BadCpl> {
-        if self.dead || self.fin {
+        if self.dead || self.fin || self.lost {
             // What the FIN had not said already, nothing says now.
             return Ok(());
         }
@@ -176,6 +176,7 @@ impl<O: Os> Rx<O> {
                 return Err(BadCpl("CPL_SET_TCB_RPL with an offset that cannot be"));
             }
             let fate = a.stop.map_or(Fate::Report, Fate::from);
+            let n = if self.lost { 0 } else { n };
             self.placed(sh, os, n);
             self.land(i, n, fate);
         }

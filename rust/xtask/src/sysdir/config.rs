@@ -136,10 +136,11 @@ impl Config {
                     };
                     self.read_file(sysdir, &next, depth + 1)?;
                 }
+                "maxusers" => self.set(&format!("MAXUSERS={list}")),
                 "files" => self.files.push(path.with_file_name(&list)),
                 "machine" | "ident" | "makeoptions" | "makeoption" | "nomakeoptions"
                 | "nomakeoption" | "nocpu" | "hints" | "env" | "envvar" | "profile"
-                | "maxusers" | "config" => {}
+                | "config" => {}
                 other => {
                     return Err(format!(
                         "{}: `{other}` is no keyword of a kernel configuration",
@@ -174,6 +175,12 @@ impl Config {
                 ));
             };
             define(file, name, value.as_deref());
+        }
+        // config(8) always sets this one; 0 lets the kernel size itself.
+        if !self.options.contains_key("MAXUSERS")
+            && let Some(file) = known.get("MAXUSERS")
+        {
+            define(file, "MAXUSERS", Some("0"));
         }
         // config(8) turns a device into an option where the lists have one of its name.
         for device in &self.devices {

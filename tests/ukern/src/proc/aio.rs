@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::aio;
 use crate::aio::as_bytes;
-use crate::proc::api::{AioCancel, AioCb, Prot, UserVa};
+use crate::proc::api::{AioCancel, AioCb, Prot, Signal, UserVa};
 use crate::proc::process::{Proc, with_state};
 use crate::proc::{Errno, Sys, to_sbt};
 use crate::{sys, vm};
@@ -53,6 +53,17 @@ impl Proc {
     /// As [`Proc::aio_read`].
     pub fn aio_write(&self, fd: i32, va: UserVa, len: usize) -> Sys<AioCb> {
         self.submit(aio::new_aiocb(fd, va, len, sys::LIO_WRITE))
+    }
+
+    /// aio_read(2) that posts a signal when it completes (SIGEV_SIGNAL).
+    ///
+    /// # Errors
+    /// As [`Proc::aio_read`].
+    pub fn aio_read_signal(&self, fd: i32, va: UserVa, len: usize, sig: Signal) -> Sys<AioCb> {
+        let mut cb = aio::new_aiocb(fd, va, len, sys::LIO_READ);
+        cb.aio_sigevent.sigev_notify = sys::SIGEV_SIGNAL as i32;
+        cb.aio_sigevent.sigev_signo = sig as i32;
+        self.submit(cb)
     }
 
     fn submit_iov(&self, fd: i32, iov: &[(UserVa, usize)], opcode: u32) -> Sys<AioCb> {

@@ -68,6 +68,7 @@
 //! fn aio_cancel(&self, fd: i32, cb: Option<AioCb>) -> Sys<AioCancel>;
 //! fn aio_wait(&self, cb: AioCb) -> Sys<usize>;         // suspend without limit, then return
 //! fn aio_pending(&self) -> usize;
+//! fn aio_read_signal(&self, fd: i32, va: UserVa, len: usize, sig: Signal) -> Sys<AioCb>;   // SIGEV_SIGNAL
 //! ```
 
 mod aio;

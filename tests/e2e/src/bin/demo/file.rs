@@ -3,14 +3,14 @@
 //! FILE: what to send (default: the toehold.ko just built). SIZE: send that many bytes of a
 //! pattern instead. OFFSET: offset of the programs' buffers in their pages. SEED: the schedule.
 
-use std::io::Write;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use toehold_e2e::bed::{Bed, TOE, kmod};
-use toehold_e2e::transfer::{self, Outcome, Shape};
 use toehold_e2e::pattern;
+use toehold_e2e::transfer::{self, Outcome, Shape};
+
+use crate::number;
 
 struct Args {
     what: String,
@@ -19,17 +19,7 @@ struct Args {
     seed: u64,
 }
 
-fn number(name: &str) -> Result<Option<u64>, String> {
-    match std::env::var(name) {
-        Err(_) => Ok(None),
-        Ok(v) => v.parse().map(Some).map_err(|_| format!("{name}={v} is no number")),
-    }
-}
-
 fn args() -> Result<Args, String> {
-    if let Ok(d) = std::env::var("DEMO") {
-        return Err(format!("there is no demonstration named {d}"));
-    }
     let seed = number("SEED")?.unwrap_or(1);
     let offset = number("OFFSET")?.unwrap_or(0);
     if offset >= 4096 {
@@ -149,21 +139,15 @@ fn demo(a: &Args) -> Result<Summary, String> {
     verdict(a, &o, &s).map(|()| s)
 }
 
-fn main() -> ExitCode {
-    let r = args().and_then(|a| {
-        // A panic of the simulated kernel has said all there is to say on stderr.
-        std::panic::catch_unwind(|| demo(&a)).unwrap_or_else(|_| Err("the kernel panicked".into()))
-    });
-    let mut out = std::io::stdout();
-    let line = match &r {
-        Ok(s) => format!(
-            "demo: ok file_bytes={} sha256={} tx_copied_bytes={} rx_copied_bytes={} \
-             rx_placed_bytes={} cache_hits={} wired_pages={}",
-            s.file_bytes, s.sha256, s.tx_copied, s.rx_copied, s.rx_placed, s.cache_hits, s.wired
-        ),
-        Err(why) => format!("demo: FAILED {why}"),
-    };
-    // Nothing to be done if the reader is gone.
-    let _ = writeln!(out, "{line}");
-    if r.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// The demonstration: its last line.
+///
+/// # Errors
+/// Why it failed.
+pub(crate) fn run() -> Result<String, String> {
+    let s = demo(&args()?)?;
+    Ok(format!(
+        "file_bytes={} sha256={} tx_copied_bytes={} rx_copied_bytes={} \
+         rx_placed_bytes={} cache_hits={} wired_pages={}",
+        s.file_bytes, s.sha256, s.tx_copied, s.rx_copied, s.rx_placed, s.cache_hits, s.wired
+    ))
 }
