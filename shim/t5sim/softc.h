@@ -37,6 +37,8 @@
 #define TS_NREGS	8
 #define TS_L2T_SIZE	256
 
+STAILQ_HEAD(wrqe_list, wrqe);
+
 struct ts_reg {
 	uint32_t addr;
 	uint32_t val;

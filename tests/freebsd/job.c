@@ -121,7 +121,8 @@ result(struct aiocb *cb)
 	int error;
 
 	error = aio_error(cb);
-	ATF_REQUIRE_MSG(error != EINPROGRESS, "said to have ended, but has not");
+	ATF_REQUIRE_MSG(error != EINPROGRESS, "said to have ended, but has "
+	    "not");
 	return (aio_return(cb));
 }
 

@@ -16,12 +16,9 @@
 
 #include <sys/param.h>
 #include <sys/jail.h>
-#include <sys/linker.h>
 #include <sys/socket.h>
-#include <sys/sysctl.h>
 #include <sys/time.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -103,11 +100,11 @@ jail_up(void)
 	char undo[128];
 
 	snprintf(jail_name, sizeof(jail_name), "toehold%d", (int)getpid());
-	/* The interface first, for a jail may linger after its removal. */
+	snprintf(undo, sizeof(undo), "jail -r %s 2>/dev/null", jail_name);
+	state_note("command", undo);
+	/* Before that, for a jail may linger after its removal. */
 	snprintf(undo, sizeof(undo), "ifconfig cxl1 -vnet %s 2>/dev/null",
 	    jail_name);
-	state_note("command", undo);
-	snprintf(undo, sizeof(undo), "jail -r %s 2>/dev/null", jail_name);
 	state_note("command", undo);
 	command("jail -c name=%s path=/ vnet persist vnet.interface=cxl1",
 	    jail_name);

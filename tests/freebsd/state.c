@@ -25,6 +25,9 @@
 
 #define	STATE_FILE	"state"
 
+/* More than any test case makes. */
+#define	MAXNOTES	64
+
 bool
 knob_present(const char *name)
 {
@@ -140,9 +143,12 @@ module_load(const char *path)
 		atf_tc_fail("kldload %s: %s", path, strerror(errno));
 }
 
-/* Have a module loaded again afterwards, from where it came. */
+/*
+ * Have a module loaded again afterwards, from where it came, which is also
+ * returned.
+ */
 void
-module_note(const char *name)
+module_note(const char *name, char *path, size_t size)
 {
 	struct kld_file_stat st;
 
@@ -150,7 +156,8 @@ module_note(const char *name)
 	st.version = sizeof(st);
 	if (kldstat(kldfind(name), &st) != 0)
 		atf_tc_fail("kldstat %s: %s", name, strerror(errno));
-	state_note("module", st.pathname);
+	strlcpy(path, st.pathname, size);
+	state_note("module", path);
 }
 
 void
@@ -182,25 +189,28 @@ undo(const char *what, char *value)
 		(void)command_try("%s", value);
 }
 
-/* Undo what is noted, in the order of the notes. */
+/* Undo what is noted, the latest first. */
 void
 state_undo(void)
 {
-	char line[1024], *value;
+	char lines[MAXNOTES][256], *value;
 	FILE *f;
+	int n;
 
 	f = fopen(STATE_FILE, "r");
 	if (f == NULL)
 		return;
-	while (fgets(line, sizeof(line), f) != NULL) {
-		line[strcspn(line, "\n")] = '\0';
-		value = strchr(line, ' ');
+	for (n = 0; n < MAXNOTES &&
+	    fgets(lines[n], sizeof(lines[n]), f) != NULL; n++)
+		lines[n][strcspn(lines[n], "\n")] = '\0';
+	(void)fclose(f);
+	while (n-- > 0) {
+		value = strchr(lines[n], ' ');
 		if (value == NULL)
 			continue;
 		*value++ = '\0';
-		undo(line, value);
+		undo(lines[n], value);
 	}
-	(void)fclose(f);
 }
 
 static int

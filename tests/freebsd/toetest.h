@@ -63,7 +63,7 @@ int64_t	stat_get(const char *);
 bool	module_loaded(const char *);
 int	module_unload(const char *);
 void	module_load(const char *);
-void	module_note(const char *);
+void	module_note(const char *, char *, size_t);
 void	state_note(const char *, const char *);
 void	state_undo(void);
 int	command_try(const char *, ...) __printflike(1, 2);

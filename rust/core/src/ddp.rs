@@ -25,7 +25,7 @@ pub const MAX_SPAN: u32 = 0x00ff_f000;
 pub(crate) const MIN_SPAN: u32 = 0x0001_0000;
 
 /// A buffer with more room than this is posted again rather than moved, once.
-pub(crate) const MAX_MOVE: u32 = 256 << 10;
+pub(crate) const MAX_MOVE: u32 = 16 << 10;
 
 /// CPL_COOKIE_DDP0: cookie of replies that concern buffer 0; buffer 1's is the next.
 pub const COOKIE_DDP0: u8 = 2;

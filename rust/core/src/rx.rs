@@ -63,6 +63,8 @@ pub struct Rx<O: Os> {
     no_ppods: bool,
     /// The last flushed buffer came back empty: post the next without FLUSH.
     no_flush: bool,
+    /// Bytes at the front of so_rcv that the adapter sent before DDP was on.
+    early: u32,
     /// Bytes of so_rcv we know of; what is gone from there was read by plain reads.
     known: u32,
     /// The peer's FIN has come.
@@ -104,6 +106,7 @@ impl<O: Os> Rx<O> {
             resynced: None,
             no_ppods: false,
             no_flush: false,
+            early: 0,
             known: 0,
             fin: false,
             fin_told: false,

@@ -335,7 +335,8 @@ impl Card {
                 return;
             }
         } else if let Some(tw) = self.timewait.get(&key).copied() {
-            if !seg.has(flags::RST) {
+            // A bare ACK is answered by nobody: the other end may be gone just so, too.
+            if !seg.has(flags::RST) && (seg.has(flags::FIN) || seg.counts_as_data()) {
                 let mut ack = Segment::bare(0, seg.tuple.reversed(), flags::ACK);
                 ack.seq = tw.snd_nxt;
                 ack.ack = tw.rcv_nxt;

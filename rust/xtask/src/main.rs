@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use xtask::run::Real;
 use xtask::tree::Tree;
-use xtask::{Result, check, demo, kmod, setup, tests};
+use xtask::{Result, check, demo, kmod, setup, standin, tests};
 
 fn dispatch(command: Option<&str>) -> Result<()> {
     let tree = Tree::find()?;
@@ -12,6 +12,7 @@ fn dispatch(command: Option<&str>) -> Result<()> {
         Some("setup") => setup::run(&tree, &Real),
         Some("kmod") => kmod::run(&tree, &Real),
         Some("shim") => kmod::shim_only(&tree, &Real),
+        Some("check-standin") => standin::run(&tree, &Real),
         Some("symbols") => kmod::symbols(&tree, &Real),
         Some("test") => tests::run(&tree, &Real),
         Some("check") => check::run(&tree, &Real),

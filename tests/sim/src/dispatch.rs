@@ -82,7 +82,7 @@ impl World {
         };
         let e = *e;
         assert_eq!(self.ends[e].rxq, rxq, "{op:?} in another queue");
-        let o = self.call(e, f);
+        let o = self.say(e, f);
         self.finish(e, o);
     }
 }

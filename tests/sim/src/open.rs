@@ -237,7 +237,7 @@ impl World {
         end.tid = Some(tid);
         end.snd_isn = snd_isn;
         end.up = true;
-        let o = self.call(e, |conn, os| conn.established(os, &init));
+        let o = self.say(e, |conn, os| conn.established(os, &init));
         self.finish(e, o);
     }
 }

@@ -119,12 +119,8 @@ fn end(rng: &mut Rng) -> EndConf {
 
 fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
     // As many jobs as do not make a run long, whatever their size.
-    let (max, max_read) = if big {
-        (18 << 20, 18 << 20)
-    } else {
-        let up_to = |rng: &mut Rng| rng.pick(&[100, 5_000, 30_000, 100_000, 200_000, 300_000]);
-        (up_to(rng), up_to(rng))
-    };
+    let up_to = |rng: &mut Rng| rng.pick(&[100, 5_000, 30_000, 100_000, 200_000, 300_000]);
+    let (max, max_read) = if big { (18 << 20, 1) } else { (up_to(rng), up_to(rng)) };
     let total = if big {
         25 << 20
     } else {
@@ -135,7 +131,7 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
     Plan {
         total,
         max_write: max,
-        max_read: max_read.max(total / 30),
+        max_read,
         depth: rng.range(1, 6) as usize,
         wdepth: rng.range(1, 5) as usize,
         write: rng.pick(&[1000, 500, 100, 20]),
@@ -193,8 +189,13 @@ pub fn run(seed: u64) -> Tally {
     for _ in 0..pairs {
         let (a, b) = (end(&mut rng), end(&mut rng));
         let (a, b) = w.open(rng.range(0, 1) as usize, a, b);
-        for e in [a, b] {
-            let plan = plan(&mut rng, wild, big && e == a);
+        let mut plans = [plan(&mut rng, wild, big), plan(&mut rng, wild, false)];
+        // No reader takes for ever over what it is sent.
+        for (i, j) in [(0, 1), (1, 0)] {
+            let least = if big && i == 1 { 18 << 20 } else { plans[j].total / 40 };
+            plans[i].max_read = plans[i].max_read.max(least);
+        }
+        for (e, plan) in [a, b].into_iter().zip(plans) {
             programs.push(Program::new(&mut w, e, plan, rng.fork()));
         }
     }

@@ -293,7 +293,7 @@ impl World {
             }
             Ev::Retry(e) => {
                 self.ends[e].retry_due = false;
-                let o = self.call(e, |conn, os| conn.retry(os));
+                let o = self.say(e, |conn, os| conn.retry(os));
                 self.finish(e, o);
             }
             Ev::App(e) => self.turns.push_back(e),
@@ -344,10 +344,19 @@ impl World {
 
     /// Something is said to the connection of end `e`; then its wishes are seen to.
     pub fn call<R>(&mut self, e: usize, f: impl FnOnce(&mut Conn<SimOs>, &mut SimOs) -> R) -> R {
-        let End { conn, os, .. } = &mut self.ends[e];
-        let r = f(conn, os);
+        let r = self.say(e, f);
         self.after(e);
         r
+    }
+
+    /// The same; [`World::finish`] is to follow.
+    pub(crate) fn say<R>(
+        &mut self,
+        e: usize,
+        f: impl FnOnce(&mut Conn<SimOs>, &mut SimOs) -> R,
+    ) -> R {
+        let End { conn, os, .. } = &mut self.ends[e];
+        f(conn, os)
     }
 
     pub(crate) fn submit(&mut self, q: TxQueue, wr: &[u8]) {

@@ -49,6 +49,9 @@ impl<O: Os> Rx<O> {
         sh.seq.rcv_nxt = sh.seq.rcv_nxt.wrapping_add(len);
         sh.seq.rcv_wnd = sh.seq.rcv_wnd.saturating_sub_unsigned(len);
         self.psh = cpl.psh;
+        if cpl.ddp_off && !self.was_on {
+            self.early = self.early.saturating_add(len);
+        }
         if self.settle(sh, os) {
             os.rcv_append(m);
             self.known = self.known.wrapping_add(len);

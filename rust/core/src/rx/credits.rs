@@ -59,5 +59,6 @@ impl<O: Os> Rx<O> {
             os.count(Counter::RxPlainOctets, u64::from(self.known - avail));
         }
         self.known = avail;
+        self.early = self.early.min(avail);
     }
 }

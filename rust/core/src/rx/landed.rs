@@ -231,8 +231,12 @@ impl<O: Os> Rx<O> {
             _ if self.was_on => Counter::RxCopiedDdpOff,
             _ => Counter::RxCopiedBeforeDdp,
         };
-        if n > 0 {
-            os.count(why, u64::from(n));
+        let early = n.min(self.early);
+        self.early -= early;
+        for (c, n) in [(Counter::RxCopiedBeforeDdp, early), (why, n - early)] {
+            if n > 0 {
+                os.count(c, u64::from(n));
+            }
         }
     }
 }

@@ -123,8 +123,12 @@ impl<O: Os> Rx<O> {
         }
         match self.mode {
             Mode::On => {}
+            // Once DDP is on the adapter holds data back for a buffer, but not for long: have
+            // the first one's pages before.
             Mode::Off => {
-                self.enable(sh, os);
+                if self.head_slot(sh, os).is_some() {
+                    self.enable(sh, os);
+                }
                 return Step::Done;
             }
             Mode::Requested => return Step::Done,

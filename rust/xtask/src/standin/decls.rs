@@ -85,7 +85,7 @@ impl Place {
             }
         }
         if let Some(file) = location.text("file") {
-            self.file = file.to_owned();
+            self.file = super::tidy(file).display().to_string();
         }
         if let Some(line) = location.text("line").and_then(|l| l.parse().ok()) {
             self.line = line;
@@ -167,6 +167,10 @@ fn top(node: &Node<'_>, found: &mut Vec<Decl>) {
     };
     let name = node.name();
     let c_type = node.c_type().to_owned();
+    // Where a builtin is used first, clang declares it.
+    if node.is("isImplicit") || name.starts_with("__builtin_") {
+        return;
+    }
     match node.kind() {
         "RecordDecl" if node.is("completeDefinition") && !name.is_empty() => {
             let record = format!("{} {name}", node.text("tagUsed"));

@@ -358,9 +358,9 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Whether a line begins with a call of a macro by its looks: capitals and a bracket.
+/// Whether a line begins with a call of a macro by its looks: capitals and a bracket. Within
+/// functions such lines are indented, and define nothing.
 fn macro_call(line: &str) -> bool {
-    let line = line.trim_start();
     let name: &str = line
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .next()

@@ -110,7 +110,7 @@ struct vi_info {
 
 struct link_config {
 	unsigned int speed;	/* Mb/s */
-	int link_ok;
+	bool link_ok;
 };
 
 struct port_info {
@@ -211,8 +211,6 @@ struct wrqe {
 	char wr[] __aligned(16);
 };
 
-STAILQ_HEAD(wrqe_list, wrqe);
-
 /* The caller's ticket between start_wrq_wr and commit_wrq_wr. */
 struct wrq_cookie {
 	struct wrqe *wr;	/* t5sim */
@@ -222,7 +220,7 @@ struct wrq_cookie {
 struct sge_wrq {
 	struct sge_eq eq;	/* first */
 	struct adapter *adapter;
-	struct wrqe_list wr_list; /* in order of start_wrq_wr; under eq_lock */
+	STAILQ_HEAD(, wrqe) wr_list; /* in order of start_wrq_wr; under eq_lock */
 	uint64_t tx_wrs_direct;
 	uint64_t tx_wrs_copied;
 };

@@ -87,8 +87,8 @@ struct uld_info {
 };
 
 /*
- * The values behind dev.t5nex.N.toe.*; the base driver owns the nodes. The members up
- * to cop_managed_offloading are 12.1's, the rest came with later releases.
+ * The values behind dev.t5nex.N.toe.*; the base driver owns the nodes. Those marked t5sim
+ * came with releases after 12.1.
  */
 struct tom_tunables {
 	int cong_algorithm;
@@ -101,9 +101,9 @@ struct tom_tunables {
 	int tx_align;
 	int tx_zcopy;
 	int cop_managed_offloading;
-	int autorcvbuf_inc;
-	int update_hc_on_pmtu_change;
-	int iso;
+	int autorcvbuf_inc;		/* t5sim */
+	int update_hc_on_pmtu_change;	/* t5sim */
+	int iso;			/* t5sim */
 };
 
 /*

@@ -279,7 +279,7 @@ pub(crate) fn release_locked(so: Kp<sys::socket>, which: Which) {
 /// only some are walked, or large buffers would cost quadratic time.
 fn check(sb: Kp<sys::sockbuf>) {
     let long = sb.sb_mbcnt > 64 * sys::MCLBYTES;
-    if long && (sb.sb_ccc ^ (sb.sb_ccc >> 8)) % 16 != 0 {
+    if long && (sb.sb_ccc ^ (sb.sb_ccc >> 8)) & 15 != 0 {
         return;
     }
     let (mut cc, mut mbcnt) = (0_u32, 0_u32);

@@ -76,10 +76,10 @@ union opcode_tid {
 #define S_CPL_OPCODE	24
 #define V_CPL_OPCODE(x)	((uint32_t)(x) << S_CPL_OPCODE)
 #define G_CPL_OPCODE(x)	(((x) >> S_CPL_OPCODE) & 0xffU)
-#define G_TID(x)	((x) & 0xffffffU)
+#define G_TID(x)	((x) & 0xFFFFFF)
 #define MK_OPCODE_TID(opcode, tid) (V_CPL_OPCODE(opcode) | (tid))
 #define OPCODE_TID(cmd)	((cmd)->ot.opcode_tid)
-#define GET_TID(cmd)	G_TID(be32toh(OPCODE_TID(cmd)))
+#define GET_TID(cmd)	G_TID(ntohl(OPCODE_TID(cmd)))
 
 /* A request's 24-bit tid field when the tid itself is 11 bits: tid, cookie, reply queue. */
 #define M_TID_TID	0x7ff

@@ -29,10 +29,13 @@
 #define S_HPZ2	16
 #define S_HPZ1	8
 #define S_HPZ0	0
-#define M_HPZ	0xfU
-#define G_HPZ3(x)	(((x) >> S_HPZ3) & M_HPZ)
-#define G_HPZ2(x)	(((x) >> S_HPZ2) & M_HPZ)
-#define G_HPZ1(x)	(((x) >> S_HPZ1) & M_HPZ)
-#define G_HPZ0(x)	(((x) >> S_HPZ0) & M_HPZ)
+#define M_HPZ3	0xfU
+#define M_HPZ2	0xfU
+#define M_HPZ1	0xfU
+#define M_HPZ0	0xfU
+#define G_HPZ3(x)	(((x) >> S_HPZ3) & M_HPZ3)
+#define G_HPZ2(x)	(((x) >> S_HPZ2) & M_HPZ2)
+#define G_HPZ1(x)	(((x) >> S_HPZ1) & M_HPZ1)
+#define G_HPZ0(x)	(((x) >> S_HPZ0) & M_HPZ0)
 
 #endif
