@@ -3,7 +3,8 @@
 
 # What make may be given; xtask and the demonstration read it from the environment.
 PASS = SYSDIR='$(SYSDIR)' KERNBUILDDIR='$(KERNBUILDDIR)' KRUSTC='$(KRUSTC)' \
-	FILE='$(FILE)' DEMO='$(DEMO)' SEED='$(SEED)' OFFSET='$(OFFSET)' SIZE='$(SIZE)'
+	FILE='$(FILE)' DEMO='$(DEMO)' SEED='$(SEED)' OFFSET='$(OFFSET)' SIZE='$(SIZE)' \
+	BUFFERS='$(BUFFERS)' CACHE='$(CACHE)'
 
 XTASK = sh rust/xtask/bootstrap.sh && $(PASS) cargo run --quiet --package xtask --
 

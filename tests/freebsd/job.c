@@ -94,7 +94,10 @@ job_end(struct aiocb *cb)
 	return (aio_return(cb));
 }
 
-/* Signals of completion wait until they are asked for. */
+/*
+ * Signals of completion wait until they are asked for.  To be called before
+ * there is another thread, which would take them.
+ */
 void
 signals_block(void)
 {
@@ -147,7 +150,6 @@ static void
 arm_signal(struct aiocb *cb)
 {
 
-	signals_block();
 	cb->aio_sigevent.sigev_notify = SIGEV_SIGNAL;
 	cb->aio_sigevent.sigev_signo = SIGJOB;
 	cb->aio_sigevent.sigev_value.sival_ptr = cb;
@@ -239,7 +241,6 @@ submit_lio_nowait(struct aiocb *cb)
 	struct aiocb *list[2] = { NULL, cb };
 	struct sigevent ev;
 
-	signals_block();
 	memset(&ev, 0, sizeof(ev));
 	ev.sigev_notify = SIGEV_SIGNAL;
 	ev.sigev_signo = SIGLIST;

@@ -38,7 +38,6 @@ unload_refused(enum path path)
 	job_read(&cb, c.self, buf, 65536);
 	pause_ms(50);
 	ATF_REQUIRE_EQ(EBUSY, module_unload("toehold"));
-	ATF_REQUIRE_EQ(EBUSY, module_unload("t5sim"));
 	send_pattern(c.peer, 90, 0, 50000);
 	ATF_REQUIRE(shutdown(c.peer, SHUT_WR) == 0);
 	n = job_end(&cb);

@@ -106,6 +106,9 @@ jail_up(void)
 	snprintf(undo, sizeof(undo), "ifconfig cxl1 -vnet %s 2>/dev/null",
 	    jail_name);
 	state_note("command", undo);
+	snprintf(undo, sizeof(undo),
+	    "jexec %s ifconfig cxl1 -toe 2>/dev/null", jail_name);
+	state_note("command", undo);
 	command("jail -c name=%s path=/ vnet persist vnet.interface=cxl1",
 	    jail_name);
 }
@@ -115,6 +118,7 @@ path_setup(enum path path)
 {
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	signals_block();
 	if (path == TOE) {
 		require_adapter();
 		/* A jail does not end before the connections of its stack. */

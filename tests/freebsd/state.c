@@ -213,7 +213,7 @@ state_undo(void)
 	}
 }
 
-static int
+static int __printflike(3, 0)
 vcommand(char *line, size_t size, const char *fmt, va_list ap)
 {
 	int status;

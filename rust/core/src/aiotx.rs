@@ -126,7 +126,10 @@ impl<O: Os> Writes<O> {
                 self.hold = false;
             }
         }
-        while self.sent.front().is_some_and(|j| !seq_lt(upto, j.mark())) {
+        // A job that a worker looks at ends when the worker has come back.
+        let watched = self.watched();
+        let over = |j: &O::Job| !seq_lt(upto, j.mark()) && Some(j.id()) != watched;
+        while self.sent.front().is_some_and(over) {
             if let Some(job) = self.sent.pop_front() {
                 let n = job.done();
                 os.aiotx_finish(job, Ok(n));
@@ -145,8 +148,17 @@ impl<O: Os> Writes<O> {
         }
         while let Some(job) = self.sent.pop_front() {
             let n = job.done();
-            os.aiotx_finish(job, Ok(n));
+            match &mut self.want {
+                // Short, if it is not whole: pages_ready() says so.
+                Some(w) if w.job == job.id() => w.doomed = Some((job, Errno::ECONNABORTED)),
+                _ => os.aiotx_finish(job, Ok(n)),
+            }
         }
+    }
+
+    /// The job a worker looks at.
+    fn watched(&self) -> Option<JobId> {
+        self.want.as_ref().map(|w| w.job)
     }
 
     /// End a job that will queue no more.
@@ -394,7 +406,7 @@ impl<O: Os> Tx<O> {
         }
         if w.sent
             .front()
-            .is_some_and(|j| !seq_lt(self.acked, j.mark()))
+            .is_some_and(|j| !seq_lt(self.acked, j.mark()) && Some(j.id()) != w.watched())
         {
             return Err("an acknowledged write job has not ended");
         }

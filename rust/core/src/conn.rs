@@ -236,6 +236,7 @@ impl<O: Os> Conn<O> {
         }
         let gone = self.gone(os);
         let r = self.tx.fw4_ack(&mut self.sh, os, cpl, gone);
+        self.sh.sets.trim(os);
         self.judge(os, r)
     }
 

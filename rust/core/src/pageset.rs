@@ -11,7 +11,8 @@ use crate::errno::Errno;
 use crate::os::{Counter, JobId, Os, PageKey, Pages};
 use crate::ppod::{self, Ppods};
 
-/// Fewer slots than this could not serve two posted buffers, staged jobs and a write at once.
+/// Slots that sets in use may always take, whatever the limit: with fewer, two posted buffers,
+/// staged jobs and a write could not be served at once.
 pub const MIN_SLOTS: usize = 8;
 
 /// Page pods of a set.
@@ -107,8 +108,8 @@ impl<O: Os> PageSets<O> {
         }
     }
 
-    /// Keep at most `limit` sets from now on, but never fewer than [`MIN_SLOTS`]
-    /// ([`crate::shared::Tunables::cache`]). Sets in use count, too.
+    /// Have at most `limit` sets from now on ([`crate::shared::Tunables::cache`]), those in use
+    /// included. Up to [`MIN_SLOTS`] may be in use at a time even so; none is kept beside them.
     pub fn set_limit(&mut self, limit: u16) {
         self.limit = limit;
     }
@@ -134,13 +135,20 @@ impl<O: Os> PageSets<O> {
     /// budgets: those that can never be found again first, then the longest unused.
     /// `None`: every set is in use, or the budgets are exhausted by others.
     pub fn reserve(&mut self, os: &mut O, job: &O::Job, key: PageKey) -> Option<Ticket> {
-        let limit = usize::from(self.limit).max(MIN_SLOTS);
-        while self.taken() >= limit.min(self.slots.as_ref().len()) {
-            self.evict(os, &key)?;
+        let limit = usize::from(self.limit);
+        let most = limit.max(MIN_SLOTS).min(self.slots.as_ref().len());
+        while self.taken() >= limit.min(most) {
+            if self.evict(os, Some(&key)).is_some() {
+                continue;
+            }
+            if self.taken() >= most {
+                return None;
+            }
+            break;
         }
         let pages = pages_of(key.addr, key.len);
         while !os.charge_pages(job, pages) {
-            self.evict(os, &key)?;
+            self.evict(os, Some(&key))?;
         }
         let serial = self.tick();
         let slots = self.slots.as_mut().iter_mut().enumerate();
@@ -184,6 +192,15 @@ impl<O: Os> PageSets<O> {
             pods: None,
         };
         Ok(ticket.slot)
+    }
+
+    /// Back under the limit, as far as sets without users go. To be called when a set may have
+    /// lost its last user.
+    pub(crate) fn trim(&mut self, os: &mut O) {
+        let limit = usize::from(self.limit);
+        if limit < self.slots.as_ref().len() {
+            while self.taken() > limit && self.evict(os, None).is_some() {}
+        }
     }
 
     fn tick(&mut self) -> u32 {
@@ -317,9 +334,9 @@ impl<O: Os> PageSets<O> {
         self.slots.as_ref().get(usize::from(slot))
     }
 
-    /// Make a slot free: of the sets without users one of the same space and another generation
+    /// Make a slot free: of the sets without users one of `key`'s space and another generation
     /// (it will never be found again), else the longest unused.
-    fn evict(&mut self, os: &mut O, key: &PageKey) -> Option<usize> {
+    fn evict(&mut self, os: &mut O, key: Option<&PageKey>) -> Option<usize> {
         let mut best: Option<(usize, bool, u32)> = None;
         for (i, s) in self.slots.as_ref().iter().enumerate() {
             let Ok(id) = u16::try_from(i) else { break };
@@ -329,7 +346,7 @@ impl<O: Os> PageSets<O> {
             if os.slot_users(id) != 0 {
                 continue;
             }
-            let stale = k.space == key.space && k.generation != key.generation;
+            let stale = key.is_some_and(|n| k.space == n.space && k.generation != n.generation);
             let age = self.clock.wrapping_sub(s.stamp);
             if best.is_none_or(|(_, bs, ba)| (stale, age) > (bs, ba)) {
                 best = Some((i, stale, age));

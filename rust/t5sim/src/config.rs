@@ -127,7 +127,7 @@ impl Default for Config {
             credit_delay: 20_000,
             rto: 5_000_000,
             max_rexmt: 12,
-            indicate_hold: 50_000,
+            indicate_hold: 500_000,
             indicate_size: 0,
             push_timer: 0,
             iss_base: 0x1000_0000,

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod check;
 pub mod demo;
 pub mod gate;
+pub mod generated;
 pub mod headers;
 pub mod host;
 pub mod inputs;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use xtask::run::Real;
 use xtask::tree::Tree;
-use xtask::{Result, check, demo, kmod, setup, standin, tests};
+use xtask::{Result, check, demo, generated, kmod, setup, standin, tests};
 
 fn dispatch(command: Option<&str>) -> Result<()> {
     let tree = Tree::find()?;
@@ -13,6 +13,7 @@ fn dispatch(command: Option<&str>) -> Result<()> {
         Some("kmod") => kmod::run(&tree, &Real),
         Some("shim") => kmod::shim_only(&tree, &Real),
         Some("check-standin") => standin::run(&tree, &Real),
+        Some("generated") => generated::run(&tree, &Real),
         Some("symbols") => kmod::symbols(&tree, &Real),
         Some("test") => tests::run(&tree, &Real),
         Some("check") => check::run(&tree, &Real),

@@ -3,6 +3,7 @@
 
 pub mod bed;
 pub mod pattern;
+pub mod rotation;
 pub mod transfer;
 
 pub use bed::{Bed, CLIENT, CLIENT_IP, SERVER, SERVER_IP};

@@ -15,6 +15,8 @@ struct Rec {
     size: usize,
     canary: u8,
     busy: bool,
+    /// Never changes: the pattern from this place on. Any number of writes may use it at once.
+    constant: Option<u64>,
 }
 
 /// All user buffers.
@@ -43,8 +45,26 @@ impl Bufs {
             size,
             canary: 0xc0,
             busy: false,
+            constant: None,
         });
         BufId(self.all.len() - 1)
+    }
+
+    /// A source that any number of writes may use at once, filled with the pattern from `place` on.
+    pub fn add_constant(&mut self, p: usize, size: usize, run: usize, place: u64) -> BufId {
+        let b = self.add(p, size, run);
+        let r = &mut self.all[b.0];
+        r.constant = Some(place);
+        let mut bytes = vec![0; r.size];
+        crate::pattern::fill(place, &mut bytes);
+        self.mem.borrow_mut().user_write(p, r.base, &bytes);
+        b
+    }
+
+    /// Place in the pattern of byte `off`, if the buffer never changes.
+    #[must_use]
+    pub fn place(&self, b: BufId, off: usize) -> Option<u64> {
+        self.all[b.0].constant.map(|p| p + off as u64)
     }
 
     /// Its size.
@@ -86,7 +106,7 @@ impl Bufs {
     /// No buffer that no job used was touched.
     pub fn check_idle(&self) {
         for i in 0..self.all.len() {
-            if !self.all[i].busy {
+            if !self.all[i].busy && self.all[i].constant.is_none() {
                 self.idle(BufId(i));
             }
         }
@@ -107,6 +127,9 @@ impl Bufs {
     pub(crate) fn give(&mut self, addr: u64, p: usize, len: usize) {
         let i = self.at(addr, p);
         let r = &mut self.all[i];
+        if r.constant.is_some() {
+            return;
+        }
         let head = (addr - r.base) as usize;
         let tail = r.size - head - len;
         let m = self.mem.borrow();

@@ -41,6 +41,8 @@ pub struct Plan {
     pub fill: u64,
     /// Writes that are aio_write; the rest is write(2).
     pub aio_write: u64,
+    /// Of these: from one buffer, again and again.
+    pub same: u64,
     /// Turns in which it reads by read(2) instead of aio_read.
     pub plain_read: u64,
     /// Cancels a job.
@@ -85,6 +87,8 @@ pub struct Program {
     rng: Rng,
     rbufs: Vec<BufId>,
     wbufs: Vec<BufId>,
+    /// A source of many writes at once.
+    same: BufId,
     since: Nanos,
     shut_rd: bool,
     /// Longest time to the next turn while nothing happens.
@@ -113,6 +117,8 @@ impl Program {
         };
         let rbufs = add(plan.depth + 1, plan.max_read);
         let wbufs = add(plan.wdepth + 1, plan.max_write);
+        let run = rng.pick(&[1, 4, 16]);
+        let same = w.bufs.add_constant(host, plan.max_write, run, rng.range(0, 1 << 40));
         w.turn_in(e, (0, plan.pace));
         Program {
             e,
@@ -122,6 +128,7 @@ impl Program {
             rng,
             rbufs,
             wbufs,
+            same,
             since: 0,
             shut_rd: false,
             idle: 0,
@@ -308,6 +315,15 @@ impl Program {
             return;
         }
         if self.rng.permille(self.plan.aio_write) {
+            if self.rng.permille(self.plan.same) {
+                let len = self.plan.max_write.min(self.left);
+                let writes = w.jobs(e).len();
+                if writes < 2 * self.plan.wdepth + self.plan.depth {
+                    self.left -= len;
+                    w.aio_write(e, self.same, 0, len);
+                }
+                return;
+            }
             let idle: Vec<BufId> = self.wbufs.iter().copied().filter(|b| !w.bufs.busy(*b)).collect();
             if idle.len() > 1 {
                 let b = self.rng.pick(&idle);

@@ -137,6 +137,7 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
         write: rng.pick(&[1000, 500, 100, 20]),
         fill: rng.pick(&[1000, 500, 100, 0]),
         aio_write: rng.pick(&[1000, 1000, 700, 300, 0]),
+        same: rng.pick(&[0, 0, 500, 1000]),
         plain_read: rng.pick(&[0, 0, 0, 30, 500, 1000]),
         cancel: if rng.one_in(2) { rng.range(1, 300) } else { 0 },
         block_read: some(rng, 8, 1, 100),

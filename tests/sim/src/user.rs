@@ -19,16 +19,20 @@ impl World {
 
     /// aio_write of `len` bytes at `off` of a buffer, filled with the pattern.
     pub fn aio_write(&mut self, e: usize, b: BufId, off: usize, len: usize) -> JobId {
-        let place = self.rng.range(0, 1 << 40);
+        let any = self.rng.range(0, 1 << 40);
+        let place = self.bufs.place(b, off).unwrap_or(any);
         self.aio(e, b, off, len, Some(place))
     }
 
     fn aio(&mut self, e: usize, b: BufId, off: usize, len: usize, write: Option<u64>) -> JobId {
         assert!(off + len <= self.bufs.size(b));
-        self.bufs.take(b);
         let addr = self.bufs.addr(b, off);
         let host = self.ends[e].host;
-        if let Some(place) = write {
+        let constant = self.bufs.place(b, off).is_some();
+        if !constant {
+            self.bufs.take(b);
+        }
+        if let Some(place) = write.filter(|_| !constant) {
             let mut bytes = vec![0; len];
             pattern::fill(place, &mut bytes);
             self.mem.borrow_mut().user_write(host, addr, &bytes);

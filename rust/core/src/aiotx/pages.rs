@@ -211,22 +211,23 @@ impl<O: Os> Tx<O> {
             if self.flags.contains(TxFlags::ENDED) {
                 self.writes.finish(os);
             }
-            self.writes.acked(os, self.acked);
         } else if !w.ahead {
             match filled {
                 Ok(slot) => {
-                    if let Some(job) = self.writes.parked.find_mut(|j| j.id() == w.job) {
+                    // It may have found its pages in the cache meanwhile.
+                    let needy = |j: &O::Job| j.id() == w.job && j.slot().is_none();
+                    if let Some(job) = self.writes.parked.find_mut(needy) {
                         give(os, slot, job);
                     }
                 }
                 Err(why) => {
                     if let Some(job) = self.writes.parked.remove(w.job) {
                         self.writes.end_job(os, job, why);
-                        self.writes.acked(os, self.acked);
                     }
                 }
             }
         }
+        self.writes.acked(os, self.acked);
         if !self.flags.contains(TxFlags::STOPPED) {
             self.pump(sh, os);
         }

@@ -169,26 +169,48 @@ fn a_set_in_use_is_never_evicted() {
 }
 
 #[test]
-fn the_limit_holds_but_never_below_the_minimum() {
-    let mut b = Bench::new();
-    b.sets.set_limit(0);
-    for i in 0..30 {
-        let key = b.key(i, 4096);
-        b.put(key).unwrap();
-        assert!(b.sets.taken() <= MIN_SLOTS);
+fn no_more_sets_than_the_limit_are_kept() {
+    for limit in [0, 1, 2, 12] {
+        let mut b = Bench::new();
+        b.sets.set_limit(limit);
+        for i in 0..30 {
+            let key = b.key(i, 4096);
+            b.put(key).unwrap();
+            assert!(b.sets.taken() <= usize::from(limit).max(1));
+        }
     }
-    assert_eq!(b.sets.taken(), MIN_SLOTS);
-    b.sets.set_limit(12);
-    for i in 0..30 {
+    let mut b = Bench::new();
+    for i in 0..12 {
         let key = b.key(40 + i, 4096);
         b.put(key).unwrap();
     }
-    assert_eq!(b.sets.taken(), 12);
     // Lowered: the next reservation makes room.
     b.sets.set_limit(9);
     let key = b.key(90, 4096);
     b.put(key).unwrap();
     assert_eq!(b.sets.taken(), 9);
+}
+
+#[test]
+fn sets_in_use_may_pass_the_limit_up_to_the_minimum() {
+    let mut b = Bench::new();
+    b.sets.set_limit(2);
+    let used: Vec<u16> = (0..MIN_SLOTS)
+        .map(|i| {
+            let key = b.key(i, 4096);
+            let slot = b.put(key).unwrap();
+            b.os.slot_use(slot);
+            slot
+        })
+        .collect();
+    let key = b.key(20, 4096);
+    assert!(b.reserve(key).is_none());
+    // Of those that are not in use any more, no more than the limit stay.
+    for (n, slot) in used.into_iter().enumerate() {
+        b.os.slot_unuse(slot);
+        b.sets.trim(&mut b.os);
+        assert_eq!(b.sets.taken(), (MIN_SLOTS - n - 1).max(2));
+    }
 }
 
 #[test]

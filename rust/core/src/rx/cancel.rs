@@ -74,10 +74,11 @@ impl<O: Os> Rx<O> {
     }
 
     /// The job lets go of its page set, which stays cached.
-    pub(super) fn release(&mut self, _sh: &mut Shared<O>, os: &mut O, job: &mut O::Job) {
+    pub(super) fn release(&mut self, sh: &mut Shared<O>, os: &mut O, job: &mut O::Job) {
         if let Some(slot) = job.slot() {
             job.set_slot(None);
             os.slot_unuse(slot);
+            sh.sets.trim(os);
             // A set can be evicted now.
             self.hold = false;
         }

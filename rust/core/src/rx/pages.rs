@@ -132,7 +132,9 @@ impl<O: Os> Rx<O> {
         } else {
             match filled {
                 Ok(slot) => {
-                    if let Some(job) = self.queue.find_mut(|j| j.id() == w.job) {
+                    // It may have found its pages in the cache meanwhile.
+                    let needy = |j: &O::Job| j.id() == w.job && j.slot().is_none();
+                    if let Some(job) = self.queue.find_mut(needy) {
                         os.slot_use(slot);
                         job.set_slot(Some(slot));
                     }

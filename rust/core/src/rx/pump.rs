@@ -165,7 +165,7 @@ impl<O: Os> Rx<O> {
             return Step::Done;
         };
         let Some((start, at, room)) = place(job, key) else {
-            self.drop_head_slot(os);
+            self.drop_head_slot(sh, os);
             return Step::Again;
         };
         let off = page_off(job.addr().wrapping_add(start), at);
@@ -190,18 +190,19 @@ impl<O: Os> Rx<O> {
         if full && let Some(job) = self.queue.pop_front() {
             self.end_job(sh, os, job, Ok(done));
         } else if n == room {
-            self.drop_head_slot(os);
+            self.drop_head_slot(sh, os);
         }
         self.credits(sh, os);
         Step::Again
     }
 
-    fn drop_head_slot(&mut self, os: &mut O) {
+    fn drop_head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) {
         if let Some(job) = self.queue.front_mut()
             && let Some(slot) = job.slot()
         {
             job.set_slot(None);
             os.slot_unuse(slot);
+            sh.sets.trim(os);
         }
     }
 
@@ -214,7 +215,7 @@ impl<O: Os> Rx<O> {
             return Step::Done;
         };
         let Some((start, at, room)) = place(job, key) else {
-            self.drop_head_slot(os);
+            self.drop_head_slot(sh, os);
             return Step::Again;
         };
         if left >= room {

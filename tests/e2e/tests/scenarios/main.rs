@@ -6,9 +6,9 @@
 //! A scenario says the same for both paths. Where it has to tell them apart it says why.
 //!
 //! ukern has no kqueue, no lio_listio(2) and no way for a program to ask for a signal, so
-//! completion by `kevent`, `signal`, `lio_wait` and `lio_nowait` is tested on FreeBSD only. What
-//! is here in its stead is exec(2) in the process under test: ukern's programs are closures, and
-//! go on after it.
+//! completion by `signal`, `kevent`, `lio_wait` and `lio_nowait`, and `lio_mixed`, are tested on
+//! FreeBSD only. Programs on ukern are closures that go on after exec(2), so `exec_outstanding`
+//! execs in the process under test, and in a child there.
 
 mod cancel;
 mod complete;

@@ -15,6 +15,9 @@ both_ways! {
     remap_reused
 }
 
+/// More than fits both ends.
+const BIG: usize = 4 << 20;
+
 /// The jobs stay the parent's. (Neither touches the buffers before they end: toehold(4), CAVEATS.)
 fn fork_outstanding(path: Path) {
     run(
@@ -52,17 +55,16 @@ fn fork_outstanding(path: Path) {
     );
 }
 
-/// Reads and writes that cannot make progress.
+/// Reads and a write that cannot come to an end.
 fn submit(p: &Proc, s: i32) {
     for _ in 0..4 {
         let va = p.mmap(65_536, Prot::RW).unwrap();
         let _ = p.aio_read(s, va, 65_536).unwrap();
     }
-    let va = p.alloc(&pattern::bytes(61, 0, 4 << 20));
-    for i in 0..4 {
-        let _ = p.aio_write(s, va + (i << 20), 1 << 20).unwrap();
-    }
+    let va = p.alloc(&pattern::bytes(61, 0, BIG));
+    let _ = p.aio_write(s, va, BIG).unwrap();
     p.sleep(5 * MS);
+    assert_eq!(p.aio_pending(), 5);
 }
 
 /// exec(2) ends them all. The descriptor lives on, and no byte that came is lost.
@@ -87,7 +89,7 @@ fn exec_outstanding(path: Path) {
                 })
                 .unwrap();
             let n = read_to_end(p, s, 61, 0);
-            assert!(n > 0 && n < 4 << 20, "{n}");
+            assert!(n > 0 && n < BIG as u64, "{n}");
             t.join().unwrap();
         },
     );
@@ -116,7 +118,7 @@ fn exit_outstanding(path: Path) {
     });
     let end: Exit<()> = program.wait();
     assert_eq!(end, Exit::Code(3));
-    assert!(peer.join() < 4 << 20);
+    assert!(peer.join() < BIG as u64);
     w.down();
 }
 

@@ -451,6 +451,18 @@ pub fn usage() -> Vec<(&'static str, u64, u64)> {
     })
 }
 
+impl crate::Api {
+    /// Successful allocations of the malloc types of this description (`ks_shortdesc`) since
+    /// boot, freed or not.
+    #[must_use]
+    pub fn malloc_calls(&self, what: &str) -> u64 {
+        KMEM.with(|k| {
+            let of = k.types.values().filter(|s| s.name == what);
+            of.map(|s| s.total).sum()
+        })
+    }
+}
+
 /// Checks every red zone and every freed chunk now.
 pub fn check_all() {
     let (live, dead) = KMEM.with(|k| {

@@ -5,12 +5,9 @@ use std::time::Duration;
 use crate::aio;
 use crate::aio::as_bytes;
 use crate::proc::api::{AioCancel, AioCb, Prot, Signal, UserVa};
-use crate::proc::process::{Proc, with_state};
+use crate::proc::process::{CB_SLAB, Proc, with_state};
 use crate::proc::{Errno, Sys, to_sbt};
 use crate::{sys, vm};
-
-/// Bytes of a slab of aiocbs.
-const SLAB: usize = 64 << 10;
 
 impl Proc {
     /// Room for an aiocb that was never used before.
@@ -18,9 +15,9 @@ impl Proc {
         let size = size_of::<sys::aiocb>() as u64;
         let full = with_state(self.p, |s| s.cb_next + size > s.cb_end);
         if full {
-            let va = vm::mmap_anon(vm::current(), None, SLAB, Prot::RW, false)
+            let va = vm::mmap_anon(vm::current(), None, CB_SLAB, Prot::RW, false)
                 .expect("memory for aiocbs");
-            with_state(self.p, |s| (s.cb_next, s.cb_end) = (va, va + SLAB as u64));
+            with_state(self.p, |s| (s.cb_next, s.cb_end) = (va, va + CB_SLAB as u64));
         }
         with_state(self.p, |s| {
             let va = s.cb_next;

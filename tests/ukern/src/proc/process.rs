@@ -289,8 +289,10 @@ fn exit1(p: Kp<sys::proc_>) {
     free_proc(p);
 }
 
-/// Bytes of the first slab of aiocbs and of the first scratch buffer.
-const CB_SLAB: usize = 64 << 10;
+/// Bytes of a slab of aiocbs: room for the requests of a long test, since a new slab moves the
+/// map's generation. Pages of it are made as they are used.
+pub(crate) const CB_SLAB: usize = 4 << 20;
+/// Bytes of the first scratch buffer.
 const SCRATCH: usize = 256 << 10;
 
 fn start<R: 'static>(
