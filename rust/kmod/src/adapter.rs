@@ -12,7 +12,8 @@ use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::shared::Tunables;
 use wire::{Chip, TidRelease};
 
-use crate::listen::{Lctx, Synqe};
+use crate::listen::Lctx;
+use crate::synqe::Synqe;
 use crate::tids::Table;
 use crate::toepcb::{SLOTS, Toepcb};
 

@@ -19,11 +19,15 @@ use wire::{
 use crate::adapter::{Adapter, Tid};
 use crate::kos::Kos;
 use crate::toepcb::Toepcb;
-use crate::{connect, listen};
+use crate::{connect, listen, synqe};
 
-/// A CPL. `b` starts at its opcode; `m` is the payload's chain, beginning with the CPL.
-pub fn cpl(adapter: &Arc<Adapter>, b: &[u8], m: Option<Mbuf>) {
-    if let Err(e) = route(adapter, b, m) {
+/// Bytes of the longest CPL that is looked at.
+pub const MAX_CPL: usize = 64;
+
+/// A CPL. `b` is it, from its opcode on; `m` is the payload's chain, which begins with the CPL
+/// again and has `len` bytes in its first mbuf.
+pub fn cpl(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) {
+    if let Err(e) = route(adapter, b, len, m) {
         let op = b.first().copied().unwrap_or(0);
         let what = match e {
             WireError::Truncated { need, .. } => need as u64,
@@ -44,7 +48,7 @@ pub fn cpl(adapter: &Arc<Adapter>, b: &[u8], m: Option<Mbuf>) {
     }
 }
 
-fn route(adapter: &Arc<Adapter>, b: &[u8], m: Option<Mbuf>) -> Result<(), WireError> {
+fn route(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) -> Result<(), WireError> {
     match wire::opcode_of_cpl(b)? {
         Opcode::ActEstablish => connect::established(adapter, &ActEstablish::parse(b)?),
         Opcode::ActOpenRpl => connect::failed(adapter, &ActOpenRpl::parse(b)?),
@@ -52,9 +56,9 @@ fn route(adapter: &Arc<Adapter>, b: &[u8], m: Option<Mbuf>) -> Result<(), WireEr
         Opcode::CloseListsrvRpl => listen::closed(adapter, &CloseListsrvRpl::parse(b)?),
         Opcode::PassAcceptReq => {
             let m = m.ok_or(WireError::field("mbuf", 0))?;
-            listen::syn(adapter, b, m)?;
+            synqe::syn(adapter, b, len, m)?;
         }
-        Opcode::PassEstablish => listen::established(adapter, &PassEstablish::parse(b)?),
+        Opcode::PassEstablish => synqe::established(adapter, &PassEstablish::parse(b)?),
         Opcode::RxData => {
             let cpl = RxData::parse(b)?;
             let mut m = m.ok_or(WireError::field("mbuf", 0))?;
@@ -94,14 +98,14 @@ fn route(adapter: &Arc<Adapter>, b: &[u8], m: Option<Mbuf>) -> Result<(), WireEr
         Opcode::AbortReqRss => {
             let cpl = AbortReqRss::parse(b)?;
             match adapter.tids.get(cpl.tid).as_deref() {
-                Some(Tid::Synqe(s)) => listen::abort_req(adapter, s, &cpl),
+                Some(Tid::Synqe(s)) => synqe::abort_req(adapter, s, &cpl),
                 _ => to_conn(adapter, cpl.tid, |conn, os| conn.abort_req(os, &cpl)),
             }
         }
         Opcode::AbortRplRss => {
             let cpl = AbortRplRss::parse(b)?;
             match adapter.tids.get(cpl.tid).as_deref() {
-                Some(Tid::Synqe(s)) => listen::abort_rpl(adapter, s),
+                Some(Tid::Synqe(s)) => synqe::abort_rpl(adapter, s),
                 _ => to_conn(adapter, cpl.tid, |conn, os| conn.abort_rpl(os, &cpl)),
             }
         }

@@ -15,7 +15,8 @@ use toehold_core::os::JobId;
 
 use crate::adapter::Adapter;
 use crate::aioq::{self, Op};
-use crate::listen::{self, SYNACK, Synqe};
+use crate::listen;
+use crate::synqe::{self, SYNACK, Synqe};
 use crate::toepcb::{Side, Toepcb};
 use crate::{connect, dispatch};
 
@@ -158,10 +159,14 @@ extern "C" fn toehold_cpl(rs: *mut c_void, cpl: *const u8, len: usize, m: *mut m
     let Some(a) = (unsafe { adapter(rs) }) else {
         return;
     };
-    // SAFETY: C passes `len` readable bytes. With an mbuf they lie in it; they are read before
-    // the chain is trimmed or freed, see dispatch.
-    let b = unsafe { core::slice::from_raw_parts(cpl, len) };
-    dispatch::cpl(&a, b, m);
+    // With an mbuf the CPL lies in it, and the chain is about to be trimmed or freed.
+    let mut head = [0; dispatch::MAX_CPL];
+    let n = len.min(head.len());
+    // SAFETY: C passes `len` readable bytes, and `head` has room for `n` of them.
+    unsafe { head.as_mut_ptr().copy_from_nonoverlapping(cpl, n) };
+    if let Some(head) = head.get(..n) {
+        dispatch::cpl(&a, head, len, m);
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -172,7 +177,7 @@ extern "C" fn toehold_l2_failed(rs: *mut c_void, cookie: u64) {
     };
     let id = cookie as u32;
     if cookie & SYNACK != 0 {
-        listen::unsent(&a, id);
+        synqe::unsent(&a, id);
     } else {
         connect::unsent(&a, id);
     }
@@ -230,7 +235,7 @@ extern "C" fn toehold_listen_stop(rs: *mut c_void, inp: *mut inpcb) -> i32 {
 /// # Safety
 /// `p` is a synqe that toehold gave to the syncache and that is alive: the caller of
 /// th_syncache_add() or the syncache holds a reference.
-unsafe fn synqe(p: *mut c_void) -> Option<Arc<Synqe>> {
+unsafe fn answered(p: *mut c_void) -> Option<Arc<Synqe>> {
     // SAFETY: by the caller's promise.
     NonNull::new(p).map(|p| unsafe { Arc::clone_raw(p) })
 }
@@ -238,7 +243,7 @@ unsafe fn synqe(p: *mut c_void) -> Option<Arc<Synqe>> {
 #[unsafe(no_mangle)]
 extern "C" fn toehold_synqe_added(p: *mut c_void) {
     // SAFETY: called from within th_syncache_add(), whose caller holds a reference.
-    if let Some(s) = unsafe { synqe(p) } {
+    if let Some(s) = unsafe { answered(p) } {
         // The syncache's reference.
         let _ = s.into_raw();
     }
@@ -255,7 +260,7 @@ extern "C" fn toehold_synqe_removed(p: *mut c_void) {
 #[unsafe(no_mangle)]
 extern "C" fn toehold_synqe_respond(p: *mut c_void, iss: u32, irs: u32, ts: u32) {
     // SAFETY: the syncache, or th_syncache_add()'s caller, holds a reference.
-    if let Some(s) = unsafe { synqe(p) } {
+    if let Some(s) = unsafe { answered(p) } {
         s.respond(iss, irs, ts);
     }
 }
@@ -263,7 +268,7 @@ extern "C" fn toehold_synqe_respond(p: *mut c_void, iss: u32, irs: u32, ts: u32)
 #[unsafe(no_mangle)]
 extern "C" fn toehold_synqe_offload(p: *mut c_void, inp: *mut inpcb) {
     // SAFETY: the caller of th_syncache_expand() holds a reference.
-    let s = unsafe { synqe(p) };
+    let s = unsafe { answered(p) };
     // SAFETY: the new connection's INP is held.
     let g = unsafe { held(inp) };
     let (Some(s), Some(mut g)) = (s, g) else {

@@ -6,7 +6,7 @@
 //! | context | lock on entry | goes through |
 //! |---|---|---|
 //! | a CPL: adapter's queue thread | none, net epoch | [`dispatch`] |
-//! | toedev methods: any thread | INP | [`toepcb`], [`connect`], [`listen`] |
+//! | toedev methods: any thread | INP | [`toepcb`], [`connect`], [`listen`], [`synqe`] |
 //! | aio_read, aio_write: process | none, may sleep | [`aioq`] |
 //! | aio_cancel: process | INP (the shim takes it) | [`aioq`] |
 //! | an mbuf with user pages is freed: any | unknown | [`aioq::rele`], atomics only |
@@ -32,6 +32,7 @@ pub mod dispatch;
 pub mod entry;
 pub mod kos;
 pub mod listen;
+pub mod synqe;
 pub mod tids;
 pub mod toepcb;
 

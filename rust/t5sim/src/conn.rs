@@ -158,6 +158,8 @@ pub(crate) struct Conn {
     pub(crate) max: u64,
     /// End of what the host has queued.
     pub(crate) end: u64,
+    /// Most bytes sent and not acknowledged (FLOWC SNDBUF).
+    pub(crate) sndbuf: u64,
     pub(crate) snd_wnd: u64,
     /// Sequence number of the segment `snd_wnd` was taken from.
     pub(crate) snd_wl1: u32,
@@ -230,6 +232,7 @@ impl Conn {
             nxt: 0,
             max: 0,
             end: 0,
+            sndbuf: u64::MAX,
             snd_wnd: 0,
             snd_wl1: 0,
             txq: VecDeque::new(),

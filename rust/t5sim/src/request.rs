@@ -14,6 +14,7 @@ pub(crate) struct FlowcReq {
     pub(crate) tid: u32,
     pub(crate) iqid: Option<u16>,
     pub(crate) snd_nxt: Option<u32>,
+    pub(crate) sndbuf: Option<u32>,
     pub(crate) credits: u16,
 }
 
@@ -152,6 +153,7 @@ impl Req {
             tid,
             iqid: None,
             snd_nxt: None,
+            sndbuf: None,
             credits: credits(wr),
         };
         for (p, v) in params {
@@ -161,6 +163,7 @@ impl Req {
                     req.iqid = Some(iq);
                 }
                 wire::FlowcParam::SndNxt => req.snd_nxt = Some(v),
+                wire::FlowcParam::SndBuf => req.sndbuf = Some(v),
                 _ => {}
             }
         }

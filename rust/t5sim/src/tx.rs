@@ -27,6 +27,9 @@ impl Card {
             self.host_error("FLOWC with a wrong SNDNXT", req.tid);
         }
         c.flowc = true;
+        if let Some(n) = req.sndbuf {
+            c.sndbuf = u64::from(n.max(1));
+        }
         let empty = TxWr {
             start: c.end,
             len: 0,
@@ -36,6 +39,7 @@ impl Card {
             compl: false,
         };
         self.queue(now, &mut c, empty);
+        self.kick(now, &mut c);
         self.put(c);
     }
 
@@ -163,6 +167,11 @@ impl Card {
             room = 1;
         }
         let probe = core::mem::take(&mut c.probe);
+        let full = c.una.saturating_add(c.sndbuf).saturating_sub(c.nxt);
+        if full == 0 && data_left > 0 {
+            return false;
+        }
+        let room = room.min(full);
         let draw = self
             .rng
             .range(u64::from(self.cfg.seg_min), u64::from(self.cfg.seg_max));
