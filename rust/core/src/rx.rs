@@ -127,7 +127,8 @@ impl<O: Os> Rx<O> {
         os: &mut O,
         mut job: O::Job,
     ) -> Result<(), O::Job> {
-        let over = self.dead || ((self.fin || os.rcv_shut()) && self.quiet());
+        let over =
+            self.dead || ((self.fin || os.rcv_shut()) && self.quiet() && os.rcv_avail() == 0);
         // Switched off: but not past jobs that were claimed before.
         let off = !sh.tun.ddp && self.quiet();
         if off || job.is_empty() || over {

@@ -460,7 +460,8 @@ fn sixty_four_connections_at_once() {
 #[test]
 fn out_of_page_pods_falls_back_to_copying() {
     // More posted bytes than the adapter has page pods for: 16384 pods of four pages.
-    const N: u64 = 12;
+    const N: u64 = 24;
+    const HAVE: usize = 18;
     const BUF: usize = 15 << 20;
     let bed = Bed::up(246);
     bed.set("max_wired", 200_000);
@@ -469,25 +470,33 @@ fn out_of_page_pods_falls_back_to_copying() {
         p.bind(l, addr(SERVER_IP, 7)).unwrap();
         p.listen(l, 16).unwrap();
         let fds: Vec<i32> = (0..N).map(|_| p.accept(l).unwrap().0).collect();
-        let jobs: Vec<_> = fds
-            .iter()
-            .flat_map(|s| {
-                let vas = [0, 1].map(|_| p.mmap(BUF, Prot::RW).unwrap());
-                // Page by page in turn, so that no two neighbours are neighbours in memory.
-                for off in (0..BUF as u64).step_by(4096) {
-                    for va in vas {
-                        p.store(va + off, &[1]).unwrap();
-                    }
+        let mut jobs = vec![];
+        for (i, s) in fds.iter().enumerate() {
+            if i == HAVE {
+                p.sleep(200 * MS);
+            }
+            let va = p.mmap(BUF, Prot::RW).unwrap();
+            // Every second page first, so that no two neighbours are neighbours in memory.
+            for from in [0, 4096] {
+                for off in (from..BUF as u64).step_by(8192) {
+                    p.store(va + off, &[1]).unwrap();
                 }
-                vas.map(|va| (*s, va, p.aio_read(*s, va, BUF).unwrap()))
-            })
-            .collect();
-        let mut at = vec![0; N as usize];
-        for (s, va, j) in jobs {
+            }
+            jobs.push((va, p.aio_read(*s, va, BUF).unwrap()));
+        }
+        // Those that have no pods get their data first.
+        p.sleep(200 * MS);
+        for part in [&fds[HAVE..], &fds[..HAVE]] {
+            for s in part {
+                p.send_all(*s, b"!").unwrap();
+            }
+            p.sleep(500 * MS);
+        }
+        let mut at = vec![];
+        for (va, j) in jobs {
             let n = p.aio_wait(j).unwrap();
-            let i = fds.iter().position(|f| *f == s).unwrap();
-            pattern::check(246, at[i], &p.load_vec(va, n));
-            at[i] += n as u64;
+            pattern::check(246, 0, &p.load_vec(va, n));
+            at.push(n as u64);
         }
         for (s, at) in fds.iter().zip(at) {
             let rest = p.recv_exact(*s, 100_000 - at as usize).unwrap();
@@ -499,7 +508,7 @@ fn out_of_page_pods_falls_back_to_copying() {
     let clients: Vec<_> = (0..N)
         .map(|_| {
             client(&bed, |p, s| {
-                p.sleep(200 * MS);
+                p.recv_exact(s, 1).unwrap();
                 p.send_all(s, &pattern::bytes(246, 0, 100_000)).unwrap();
                 p.close(s).unwrap();
             })
