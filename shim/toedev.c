@@ -13,11 +13,53 @@
 #include <net/route/nhop.h>
 #endif
 
-/* TCP's protosw with our aio hook; kernel's own otherwise. */
+/* TCP's protosw with our hooks for aio and shutdown(2); kernel's own otherwise. */
 static struct protosw th_protosw;
 static struct protosw *th_tcp_protosw;
 #if __FreeBSD_version < 1400000
 static struct pr_usrreqs th_usrreqs;
+#endif
+
+/* Reading was shut down: no aio_read waits any longer. */
+static void
+th_rcv_shut(struct socket *so)
+{
+	struct inpcb *inp;
+	void *toep;
+
+	inp = sotoinpcb(so);
+	if (inp == NULL)
+		return;
+	INP_WLOCK(inp);
+	toep = th_inp_toep(inp);
+	if (toep != NULL)
+		toehold_rcvd(toep, inp);
+	INP_WUNLOCK(inp);
+}
+
+#if __FreeBSD_version >= 1500000
+static int
+th_usr_shutdown(struct socket *so, enum shutdown_how how)
+{
+	int error;
+
+	error = th_tcp_protosw->pr_shutdown(so, how);
+	if (how != SHUT_WR)
+		th_rcv_shut(so);
+	return (error);
+}
+#else
+/* soshutdown() comes here before it flushes so_rcv; TCP has no such method. */
+static int
+th_usr_flush(struct socket *so, int how)
+{
+
+	if (how != SHUT_WR) {
+		socantrcvmore(so);
+		th_rcv_shut(so);
+	}
+	return (0);
+}
 #endif
 
 int
@@ -30,9 +72,15 @@ th_protosw_init(void)
 	bcopy(th_tcp_protosw, &th_protosw, sizeof(th_protosw));
 #if __FreeBSD_version >= 1400000
 	th_protosw.pr_aio_queue = th_aio_queue;
+#if __FreeBSD_version >= 1500000
+	th_protosw.pr_shutdown = th_usr_shutdown;
+#else
+	th_protosw.pr_flush = th_usr_flush;
+#endif
 #else
 	bcopy(th_tcp_protosw->pr_usrreqs, &th_usrreqs, sizeof(th_usrreqs));
 	th_usrreqs.pru_aio_queue = th_aio_queue;
+	th_usrreqs.pru_flush = th_usr_flush;
 	th_protosw.pr_usrreqs = &th_usrreqs;
 #endif
 	return (0);

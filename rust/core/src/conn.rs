@@ -35,6 +35,8 @@ pub enum End {
 pub struct Outcome {
     /// Do this first.
     pub end: End,
+    /// A read has had the error already: `tcp_drop` sets no so_error.
+    pub told: bool,
     /// Then: the adapter will say nothing more about the tid. Release it and the reference of
     /// the inpcb (`final_cpl_received`). True once in a connection's life.
     pub final_cpl: bool,
@@ -44,6 +46,7 @@ impl Outcome {
     /// Nothing to do.
     pub const NONE: Outcome = Outcome {
         end: End::None,
+        told: false,
         final_cpl: false,
     };
 }

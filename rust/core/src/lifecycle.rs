@@ -172,6 +172,7 @@ impl<O: Os> Conn<O> {
         };
         Outcome {
             end,
+            told: false,
             final_cpl: false,
         }
     }
@@ -228,10 +229,11 @@ impl<O: Os> Conn<O> {
             os.snd_flush();
         }
         self.tx.end(os, self.why.unwrap_or(Errno::ECONNABORTED));
-        self.rx.fail_all(&mut self.sh, os, self.why);
+        let told = self.rx.fail_all(&mut self.sh, os, self.why);
         self.sh.sets.release_idle(os);
         Outcome {
             end,
+            told,
             final_cpl: self.rx.answered(),
         }
     }
@@ -245,6 +247,7 @@ impl<O: Os> Conn<O> {
         }
         Outcome {
             end: End::None,
+            told: false,
             final_cpl: due && self.rx.answered(),
         }
     }

@@ -149,18 +149,24 @@ impl<O: Os> Rx<O> {
 
     /// The connection is gone: the adapter will not touch a page any more (its final CPL has
     /// come), nor say a word about it but the replies that are due ([`Rx::answered`]). Every job
-    /// ends: short with what it has, else with `err`, `None` meaning end of file. A job for which
-    /// a worker is holding pages ends in [`Rx::pages_ready`].
-    pub fn fail_all(&mut self, sh: &mut Shared<O>, os: &mut O, err: Option<Errno>) {
+    /// ends: short with what it has, else with end of file; only the first of those has `err`, as
+    /// so_error is reported once. A job for which a worker is holding pages ends in
+    /// [`Rx::pages_ready`].
+    ///
+    /// True: `err` was reported, and so_error was not set before (`tcp_drop` is still to come).
+    pub fn fail_all(&mut self, sh: &mut Shared<O>, os: &mut O, err: Option<Errno>) -> bool {
         if self.dead {
-            return;
+            return false;
         }
         let _ = self.settle(sh, os);
         self.dead = true;
         self.mode = Mode::Off;
-        let result = |job: &O::Job| match err {
-            Some(e) if job.done() == 0 => Err(e),
-            _ => Ok(job.done()),
+        let dropped = os.dropped();
+        let mut why = err.and_then(|e| if dropped { os.take_so_error() } else { Some(e) });
+        let due = why.is_some();
+        let mut result = |job: &O::Job| match job.done() {
+            0 => why.take().map_or(Ok(0), Err),
+            n => Ok(n),
         };
         for i in [self.active, self.active ^ 1] {
             let job = match self.bufs.get_mut(i).map(Buf::take) {
@@ -180,6 +186,7 @@ impl<O: Os> Rx<O> {
                 os.rcv_discard(m);
             }
         }
+        due && why.is_none() && !dropped
     }
 
     /// The connection is being aborted: post nothing any more. What is posted stays so until

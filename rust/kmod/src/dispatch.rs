@@ -141,6 +141,7 @@ fn bad(conn: &mut Conn<Kos>, os: &mut Kos) -> Outcome {
     };
     Outcome {
         end,
+        told: false,
         final_cpl: false,
     }
 }

@@ -234,7 +234,7 @@ impl Toepcb {
             End::None => {}
             End::TimeWait => g.tcp_twstart(),
             End::Close => g.tcp_close(),
-            End::Drop(e) => g.tcp_drop(e.get()),
+            End::Drop(e) => g.tcp_drop(if o.told { 0 } else { e.get() }),
         }
         drop(g);
         if o.final_cpl

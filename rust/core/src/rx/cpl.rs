@@ -52,7 +52,11 @@ impl<O: Os> Rx<O> {
         if cpl.ddp_off && !self.was_on {
             self.early = self.early.saturating_add(len);
         }
-        if self.settle(sh, os) {
+        let settled = self.settle(sh, os);
+        if os.rcv_shut() {
+            // shutdown(2): acknowledged, and thrown away, as tcp_input does.
+            os.rcv_discard(m);
+        } else if settled {
             os.rcv_append(m);
             self.known = self.known.wrapping_add(len);
         } else {

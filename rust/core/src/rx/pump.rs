@@ -29,8 +29,14 @@ impl<O: Os> Rx<O> {
         self.stage(sh, os);
     }
 
-    /// If so_rcv holds what completes the job being filled, have it back.
+    /// If so_rcv holds what completes the job being filled, or reading is over, have it back.
     fn flush_front(&mut self, os: &mut O) {
+        if os.rcv_shut() && !self.fin {
+            // shutdown(2): nothing more is read.
+            self.take_back(0, Stop::Flush);
+            self.take_back(1, Stop::Flush);
+            return;
+        }
         let avail = os.rcv_avail();
         if avail == 0 {
             return;

@@ -194,13 +194,18 @@ fn a_late_report_after_the_fin_is_no_harm() {
 }
 
 #[test]
-fn reset_gives_every_read_the_error() {
+fn reset_is_told_once() {
     let mut b = Bench::ddp_on();
     let reads = [(); 5].map(|()| b.read_new(4096));
     b.settle();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
-    for r in reads {
-        assert_eq!(b.os.result(r.id), Some(Err(Errno::ECONNRESET)));
+    assert!(
+        b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET)),
+        "so_error is not to be set"
+    );
+    let first = reads[0].id;
+    assert_eq!(b.os.result(first), Some(Err(Errno::ECONNRESET)));
+    for r in &reads[1..] {
+        assert_eq!(b.os.result(r.id), EOF);
     }
     b.finish();
 }
@@ -316,4 +321,22 @@ fn a_dropped_connection_posts_nothing() {
         assert_eq!(b.card.arms, 1, "the one of turning DDP on");
         b.finish();
     }
+}
+
+#[test]
+fn shutdown_of_reading_ends_posted_and_queued_reads() {
+    let mut b = Bench::ddp_on();
+    let reads = [(); 4].map(|()| b.read_new(4096));
+    b.settle();
+    b.os.rcv_shut = true;
+    b.rx.rcvd(&mut b.sh, &mut b.os);
+    b.settle();
+    for r in reads {
+        assert_eq!(b.os.result(r.id), EOF);
+    }
+    // What comes later is acknowledged and thrown away.
+    b.card.recv(100, false);
+    b.deliver();
+    assert_eq!((b.os.discarded, b.os.rcv_avail()), (100, 0));
+    b.finish();
 }

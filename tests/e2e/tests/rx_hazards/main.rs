@@ -1,0 +1,11 @@
+//! What a new implementation of zero-copy receive must not get wrong: each module is one kind of
+//! hazard known from t4_tom and from the generic path.
+
+mod cancel;
+mod end;
+mod gone;
+mod help;
+mod pages;
+mod sizes;
+mod shortage;
+mod window;
