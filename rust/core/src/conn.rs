@@ -103,6 +103,8 @@ pub struct Conn<O: Os> {
     pub(crate) flags: Flags,
     /// What jobs hear that end with the connection.
     pub(crate) why: Option<Errno>,
+    /// Both directions are closed; reads that still get what so_rcv has hold up this end.
+    pub(crate) ending: Option<End>,
 }
 
 impl<O: Os> Conn<O> {
@@ -122,6 +124,7 @@ impl<O: Os> Conn<O> {
             tx: Tx::new(),
             flags: Flags::empty(),
             why: None,
+            ending: None,
         }
     }
 
@@ -305,7 +308,10 @@ impl<O: Os> Conn<O> {
             self.rx.retry(&mut self.sh, os);
             self.tx.retry(&mut self.sh, os);
         }
-        o
+        match self.ending {
+            Some(end) => self.try_end(os, end),
+            None => o,
+        }
     }
 
     /// Others are short of wired pages or page pods: let go of page sets that nobody uses.

@@ -212,7 +212,7 @@ impl<O: Os> Conn<O> {
     /// Both FINs acknowledged?
     fn maybe_final(&mut self, os: &mut O, end: End) -> Outcome {
         if self.flags.contains(Flags::PEER_FIN | Flags::FIN_ACKED) {
-            self.finish(os, end)
+            self.try_end(os, end)
         } else {
             // The tcpcb's state and the adapter's disagree.
             match end {
@@ -222,9 +222,25 @@ impl<O: Os> Conn<O> {
         }
     }
 
+    /// Both directions are closed. Without the tcpcb the socket could not be reached, so the
+    /// connection ends when no read is left that so_rcv has bytes for, and so_rcv has all that
+    /// is owed to it; that is looked at with each retry.
+    pub(crate) fn try_end(&mut self, os: &mut O, end: End) -> Outcome {
+        if self.gone(os) {
+            return self.finish(os, End::None);
+        }
+        if self.rx.served() {
+            return self.finish(os, end);
+        }
+        self.ending = Some(end);
+        os.retry_later();
+        Outcome::NONE
+    }
+
     /// The final CPL has come: no DMA reaches any page of the connection from here on.
     fn finish(&mut self, os: &mut O, end: End) -> Outcome {
         self.flags |= Flags::FINAL;
+        self.ending = None;
         if self.flags.contains(Flags::ABORT) && !self.gone(os) {
             os.snd_flush();
         }

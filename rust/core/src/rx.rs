@@ -232,6 +232,12 @@ impl<O: Os> Rx<O> {
         self.quiet() && self.want.is_none()
     }
 
+    /// The stream has ended, and every read with it.
+    #[must_use]
+    pub fn served(&self) -> bool {
+        self.idle() && (self.fin_told || self.dead)
+    }
+
     /// No CPL_SET_TCB_RPL is to come.
     #[must_use]
     pub fn answered(&self) -> bool {

@@ -7,7 +7,7 @@
 use bitflags::bitflags;
 use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData};
 
-use crate::aiotx::{MAX_WND, Writes};
+use crate::aiotx::Writes;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
 use crate::sgl::{MAX_SEGS, Sgl};
@@ -19,13 +19,6 @@ use crate::wr;
 pub const MAX_IMM: u32 = 48;
 /// A work request carries no less than this if so_snd has it, however small so_snd is.
 const MIN_CHUNK: u32 = 32 * 1024;
-/// Nor more than what the longest one describes of scattered pages: acknowledgements come by work
-/// request.
-const MAX_CHUNK: u32 = (MAX_SEGS as u32) << 12;
-/// Payload for which a completion is asked for at the latest.
-const COMPL_BYTES: u32 = 64 * 1024;
-/// Credits below which a work request is not worth sending if more would fit a longer one.
-const FEW_CREDITS: u8 = MAX_WR_CREDITS / 2;
 
 /// What transmit needs to know when the connection comes up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,8 +115,6 @@ impl<O: Os> Tx<O> {
     ) {
         self.cred = TxCredits::new(wr_credits);
         self.params = params;
-        let set = u32::try_from(sh.tun.sndbuf).ok().filter(|n| *n > 0);
-        self.writes.open(params.sndbuf, set.unwrap_or(MAX_WND));
         self.acked = sh.seq.snd_una;
         self.flags.set(TxFlags::FLOWC_SEQ, seq);
         if !self.send_flowc(sh, os) {
@@ -255,7 +246,6 @@ impl<O: Os> Tx<O> {
         if !gone {
             os.snd_drop(plen);
         }
-        self.writes.grow(plen);
         self.writes.acked(os, self.acked);
     }
 
@@ -263,7 +253,6 @@ impl<O: Os> Tx<O> {
     fn push(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
         let mut grew = false;
         let mut sent = false;
-        self.send_sndbuf(sh, os);
         while self.may_send() {
             if !self.cred.can_take(MIN_TX_CREDITS as u8) {
                 self.flags |= TxFlags::SUSPENDED;
@@ -295,16 +284,11 @@ impl<O: Os> Tx<O> {
         let hiwat = os.snd_hiwat();
         // Acknowledgements come by work request: several must fit so_snd, or each refill would
         // wait for the last byte of a buffer-full.
-        let max = (hiwat.max(self.writes.wnd()) / 4).clamp(MIN_CHUNK, MAX_CHUNK);
+        let max = (hiwat / 4).clamp(MIN_CHUNK, MAX_PLEN);
         let mut sgl = Sgl::new(max_dsgl_nsegs(credits));
         let unsent = os.snd_unsent(max, &mut sgl);
         let plen = sgl.len();
         if plen == 0 {
-            return Pass::Idle;
-        }
-        if credits < FEW_CREDITS && unsent.more && sgl.is_full() && self.cred.outstanding() > 0 {
-            // Each work request pays for its header: wait for those that are out.
-            self.flags |= TxFlags::SUSPENDED;
             return Pass::Idle;
         }
         let zcopy = os.snd_zcopy_octets(plen);
@@ -317,10 +301,9 @@ impl<O: Os> Tx<O> {
         };
         let cost = (len / 16) as u8;
         let used = u64::from(os.snd_used());
-        let quiet = self.cred.plen_nocompl().saturating_add(plen);
         let compl = self.cred.wants_compl(cost)
-            || quiet >= COMPL_BYTES
-            || (used * 8 > u64::from(hiwat) * 5 && quiet >= hiwat / 4)
+            || (used * 8 > u64::from(hiwat) * 5
+                && self.cred.plen_nocompl().saturating_add(plen) >= hiwat / 4)
             // A write job ends with the acknowledgement of its last byte: ask for it.
             || (!unsent.more && !self.writes.quiet());
         let wr = OfldTxData {
@@ -433,29 +416,6 @@ impl<O: Os> Tx<O> {
         let _ = self.cred.take((len / 16) as u8, 0, false);
         self.flags |= TxFlags::FLOWC_SENT;
         true
-    }
-
-    /// Have the adapter buffer as much as write jobs may have outstanding. A size set by
-    /// `toe.sndbuf` stays. For want of credits or of a work request it stays as it is till the
-    /// next time.
-    fn send_sndbuf(&mut self, sh: &Shared<O>, os: &mut O) {
-        let want = self.writes.wnd();
-        if want <= self.params.sndbuf || !self.may_send() || !self.cred.can_take(1) {
-            return;
-        }
-        let n = self.params.sndbuf.saturating_mul(2).clamp(want, MAX_WND.max(want));
-        let flowc = Flowc {
-            tid: sh.id.tid,
-            params: &[(FlowcParam::SndBuf, n)],
-        };
-        let len = Flowc::len(1);
-        let sent = wr::send(os, Queue::Ofld, len, |b| {
-            let _ = flowc.emit(b);
-        });
-        if sent.is_ok() {
-            let _ = self.cred.take((len / 16) as u8, 0, false);
-            self.params.sndbuf = n;
-        }
     }
 
     /// CPL_ABORT_REQ; its credits are kept aside. False: no work request.

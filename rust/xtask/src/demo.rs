@@ -7,9 +7,7 @@ use crate::tree::Tree;
 use crate::{Result, kmod, setup, tests};
 
 /// Variables of make that the demonstration understands.
-pub const VARIABLES: [&str; 7] = [
-    "FILE", "DEMO", "SEED", "OFFSET", "SIZE", "BUFFERS", "CACHE",
-];
+pub const VARIABLES: [&str; 7] = ["FILE", "DEMO", "SEED", "OFFSET", "SIZE", "BUFFERS", "CACHE"];
 
 /// Runs it.
 ///

@@ -115,10 +115,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// There is no object, or `each` fails.
-    pub fn object(
-        &mut self,
-        each: &mut dyn FnMut(&mut Self, String) -> Result<()>,
-    ) -> Result<()> {
+    pub fn object(&mut self, each: &mut dyn FnMut(&mut Self, String) -> Result<()>) -> Result<()> {
         if !self.take(b'{') {
             return self.wrong("object");
         }

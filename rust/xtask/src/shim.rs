@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::Result;
 use crate::parallel;
 use crate::run::{Cmd, Runner};
 use crate::sysdir::Source;
-use crate::Result;
 use crate::tree::{HEADER_PARTS, Release, Tree, files};
 
 /// How FreeBSD compiles a loadable amd64 module, with warnings as errors.

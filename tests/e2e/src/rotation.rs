@@ -48,7 +48,9 @@ impl Cost {
 fn counters(k: Api) -> [u64; 4] {
     let stat = |name: &str| {
         let v = k.sysctl_get(&format!("{TOE}.stats.{name}"));
-        v.ok().and_then(|v| v.as_u64()).expect("a counter of toehold")
+        v.ok()
+            .and_then(|v| v.as_u64())
+            .expect("a counter of toehold")
     };
     [
         stat("cache_misses"),
@@ -76,58 +78,67 @@ pub fn run(seed: u64, buffers: usize, set_cache: Option<i64>) -> Cost {
     if let Some(n) = set_cache {
         bed.set("ddp_cache", n);
     }
-    let mut cost = Cost { buffers, cache: cache(&bed.k), ..Cost::default() };
+    let mut cost = Cost {
+        buffers,
+        cache: cache(&bed.k),
+        ..Cost::default()
+    };
     let k = bed.k.api();
     let jobs = JOBS.next_multiple_of(buffers);
-    let server = bed.k.spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
-        let l = p.socket().expect("socket");
-        p.bind(l, addr(SERVER_IP, PORT)).expect("bind");
-        p.listen(l, 1).expect("listen");
-        let (s, _) = p.accept(l).expect("accept");
-        let bufs: Vec<u64> = (0..buffers)
-            .map(|_| p.alloc(&[0xee; BUF]))
-            .collect();
-        let mut busy: std::collections::VecDeque<_> = bufs
-            .iter()
-            .map(|va| (*va, p.aio_read(s, *va, BUF).expect("aio_read")))
-            .collect();
-        let (mut at, mut got) = (0, 0);
-        let mut before = [0; 4];
-        for i in 0..WARM_UP * buffers + jobs {
-            if i == WARM_UP * buffers {
-                (before, got) = (counters(k), at);
+    let server = bed
+        .k
+        .spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
+            let l = p.socket().expect("socket");
+            p.bind(l, addr(SERVER_IP, PORT)).expect("bind");
+            p.listen(l, 1).expect("listen");
+            let (s, _) = p.accept(l).expect("accept");
+            let bufs: Vec<u64> = (0..buffers).map(|_| p.alloc(&[0xee; BUF])).collect();
+            let mut busy: std::collections::VecDeque<_> = bufs
+                .iter()
+                .map(|va| (*va, p.aio_read(s, *va, BUF).expect("aio_read")))
+                .collect();
+            let (mut at, mut got) = (0, 0);
+            let mut before = [0; 4];
+            for i in 0..WARM_UP * buffers + jobs {
+                if i == WARM_UP * buffers {
+                    (before, got) = (counters(k), at);
+                }
+                let (va, cb) = busy.pop_front().expect("a read is outstanding");
+                let n = p.aio_wait(cb).expect("aio_read");
+                assert!(n > 0, "end of file");
+                pattern::check(seed, at, &p.load_vec(va, n));
+                at += n as u64;
+                busy.push_back((va, p.aio_read(s, va, BUF).expect("aio_read")));
             }
-            let (va, cb) = busy.pop_front().expect("a read is outstanding");
-            let n = p.aio_wait(cb).expect("aio_read");
-            assert!(n > 0, "end of file");
-            pattern::check(seed, at, &p.load_vec(va, n));
-            at += n as u64;
-            busy.push_back((va, p.aio_read(s, va, BUF).expect("aio_read")));
-        }
-        let after = counters(k);
-        let _ = p.aio_cancel(s, None).expect("aio_cancel");
-        for (_, cb) in busy {
-            let _ = p.aio_wait(cb);
-        }
-        p.close(s).expect("close");
-        p.close(l).expect("close");
-        ([0, 1, 2, 3].map(|i| after[i] - before[i]), at - got)
-    });
+            let after = counters(k);
+            let _ = p.aio_cancel(s, None).expect("aio_cancel");
+            for (_, cb) in busy {
+                let _ = p.aio_wait(cb);
+            }
+            p.close(s).expect("close");
+            p.close(l).expect("close");
+            ([0, 1, 2, 3].map(|i| after[i] - before[i]), at - got)
+        });
     bed.k.run_until_idle();
-    let client = bed.k.spawn(ProcConfig::vnet(CLIENT).name("sender"), move |p| {
-        let s = p.socket().expect("socket");
-        p.connect(s, addr(SERVER_IP, PORT)).expect("connect");
-        assert!(p.is_offloaded(s).expect("is_offloaded"), "the connection is not offloaded");
-        // Plain writes: only the receiver uses page sets. Until the receiver has had enough.
-        let va = p.mmap(BUF, Prot::RW).expect("mmap");
-        for off in (0..).step_by(BUF) {
-            p.store(va, &pattern::bytes(seed, off, BUF)).expect("store");
-            if p.write(s, va, BUF) != Ok(BUF) {
-                break;
+    let client = bed
+        .k
+        .spawn(ProcConfig::vnet(CLIENT).name("sender"), move |p| {
+            let s = p.socket().expect("socket");
+            p.connect(s, addr(SERVER_IP, PORT)).expect("connect");
+            assert!(
+                p.is_offloaded(s).expect("is_offloaded"),
+                "the connection is not offloaded"
+            );
+            // Plain writes: only the receiver uses page sets. Until the receiver has had enough.
+            let va = p.mmap(BUF, Prot::RW).expect("mmap");
+            for off in (0..).step_by(BUF) {
+                p.store(va, &pattern::bytes(seed, off, BUF)).expect("store");
+                if p.write(s, va, BUF) != Ok(BUF) {
+                    break;
+                }
             }
-        }
-        p.close(s).expect("close");
-    });
+            p.close(s).expect("close");
+        });
     let (grown, bytes) = server.join();
     client.join();
     bed.down();

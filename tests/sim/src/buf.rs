@@ -134,8 +134,7 @@ impl Bufs {
         let tail = r.size - head - len;
         let m = self.mem.borrow();
         assert!(
-            m.user_is(p, r.base, head, r.canary)
-                && m.user_is(p, addr + len as u64, tail, r.canary),
+            m.user_is(p, r.base, head, r.canary) && m.user_is(p, addr + len as u64, tail, r.canary),
             "bytes outside of the buffer were written (I2)"
         );
         drop(m);

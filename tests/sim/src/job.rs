@@ -64,7 +64,11 @@ impl Book {
             assert!(n <= rec.len, "{id:?} got {n} of {} bytes (I2)", rec.len);
             assert_eq!(n, rec.done, "{id:?} says {n}, moved {} (I8)", rec.done);
         } else {
-            assert_eq!(rec.done, 0, "{id:?} ends with {r:?}, moved {} (I8)", rec.done);
+            assert_eq!(
+                rec.done, 0,
+                "{id:?} ends with {r:?}, moved {} (I8)",
+                rec.done
+            );
         }
         self.ended.push_back((id, rec, r));
     }
@@ -155,7 +159,12 @@ impl Job for SimJob {
     }
     fn set_done(&mut self, n: usize) {
         assert!(n <= self.len, "{:?}: {n} of {} bytes", self.id, self.len);
-        assert!(n >= self.done, "{:?}: from {} back to {n}", self.id, self.done);
+        assert!(
+            n >= self.done,
+            "{:?}: from {} back to {n}",
+            self.id,
+            self.done
+        );
         let mut book = self.book.borrow_mut();
         let more = n - self.done;
         let at = book.next;

@@ -128,7 +128,10 @@ impl Mem {
 
     fn give(&mut self, frame: u32) {
         let f = &mut self.frames[frame as usize];
-        assert!(f.kind != Kind::Free && f.wired == 0, "page {frame} given back");
+        assert!(
+            f.kind != Kind::Free && f.wired == 0,
+            "page {frame} given back"
+        );
         f.kind = Kind::Free;
         let at = frame as usize * PAGE;
         self.data[at..at + PAGE].fill(POISON);
@@ -363,7 +366,10 @@ pub fn hold(
     let mut m = mem.borrow_mut();
     let want: Vec<u64> = pages_at(va, len as usize).collect();
     let s = &mut m.spaces[p];
-    s.charged = s.charged.checked_sub(want.len() as u32).expect("charged before it is held");
+    s.charged = s
+        .charged
+        .checked_sub(want.len() as u32)
+        .expect("charged before it is held");
     if let Some(e) = deny {
         return Err(e);
     }
@@ -401,7 +407,10 @@ impl SimPages {
         while at < len {
             let here = off as usize + at;
             let n = (PAGE - here % PAGE).min(len - at);
-            let f = self.frames.get(here / PAGE).expect("outside of the held pages");
+            let f = self
+                .frames
+                .get(here / PAGE)
+                .expect("outside of the held pages");
             out.push((phys(*f) + (here % PAGE) as u64, at, n));
             at += n;
         }

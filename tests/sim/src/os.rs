@@ -171,7 +171,10 @@ impl SimOs {
 
     fn unref(&mut self, id: JobId) {
         let mut book = self.book.borrow_mut();
-        let rec = book.jobs.get_mut(&id).expect("an mbuf of a job that has ended (I3)");
+        let rec = book
+            .jobs
+            .get_mut(&id)
+            .expect("an mbuf of a job that has ended (I3)");
         rec.refs -= 1;
         if rec.refs == 0
             && let Some((r, slot)) = rec.finishing.take()
@@ -251,7 +254,11 @@ impl Os for SimOs {
         let mut pods = self.pods.borrow_mut();
         let (before, n) = (pods.region.available(), p.count());
         pods.region.free(p);
-        assert_eq!(pods.region.available(), before + n, "page pods freed twice (I5)");
+        assert_eq!(
+            pods.region.available(),
+            before + n,
+            "page pods freed twice (I5)"
+        );
     }
     fn retry_later(&mut self) {
         self.retry = true;
@@ -291,7 +298,10 @@ impl Os for SimOs {
         if !self.tcb.attached {
             return 0;
         }
-        assert!(self.sock.rcv.locked, "so_rcv taken from without its I/O lock");
+        assert!(
+            self.sock.rcv.locked,
+            "so_rcv taken from without its I/O lock"
+        );
         let bytes = self.sock.rcv.take(max as usize);
         pages.write(off, &bytes);
         bytes.len() as u32
@@ -447,12 +457,21 @@ impl Os for SimOs {
         if !self.tcb.attached || self.refuse(self.short.mbuf) {
             return Err(NoMbuf);
         }
-        assert!(self.sock.snd.locked, "so_snd written to without its I/O lock");
-        assert!(len > 0 && self.snd_space() >= len as i32, "so_snd is over-full");
+        assert!(
+            self.sock.snd.locked,
+            "so_snd written to without its I/O lock"
+        );
+        assert!(
+            len > 0 && self.snd_space() >= len as i32,
+            "so_snd is over-full"
+        );
         let runs = pages.runs(off, len);
         let mut book = self.book.borrow_mut();
         let mut sends = self.sends.borrow_mut();
-        let rec = book.jobs.get_mut(&job.id()).expect("a job that has not ended");
+        let rec = book
+            .jobs
+            .get_mut(&job.id())
+            .expect("a job that has not ended");
         rec.refs += runs.len() as u32;
         sends.append(rec.place + job.done() as u64, u64::from(len));
         rec.end = sends.len();

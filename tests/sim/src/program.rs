@@ -118,7 +118,9 @@ impl Program {
         let rbufs = add(plan.depth + 1, plan.max_read);
         let wbufs = add(plan.wdepth + 1, plan.max_write);
         let run = rng.pick(&[1, 4, 16]);
-        let same = w.bufs.add_constant(host, plan.max_write, run, rng.range(0, 1 << 40));
+        let same = w
+            .bufs
+            .add_constant(host, plan.max_write, run, rng.range(0, 1 << 40));
         w.turn_in(e, (0, plan.pace));
         Program {
             e,
@@ -145,7 +147,10 @@ impl Program {
     /// It closes in order and reads to the end.
     #[must_use]
     pub fn orderly(&self) -> bool {
-        matches!(self.plan.closing, Closing::Drain | Closing::Second | Closing::Hasty) && !self.shut_rd
+        matches!(
+            self.plan.closing,
+            Closing::Drain | Closing::Second | Closing::Hasty
+        ) && !self.shut_rd
     }
 
     fn gone(&self, w: &World) -> bool {
@@ -170,9 +175,18 @@ impl Program {
         // Turns in which nothing can have changed become rare.
         let end = &w.ends[self.e];
         let book = end.os.book.borrow();
-        let now = (self.phase, book.next, end.os.sends.borrow().len(), book.jobs.len());
+        let now = (
+            self.phase,
+            book.next,
+            end.os.sends.borrow().len(),
+            book.jobs.len(),
+        );
         drop(book);
-        self.idle = if now == self.seen { (self.idle * 2).min(IDLE) } else { self.plan.pace };
+        self.idle = if now == self.seen {
+            (self.idle * 2).min(IDLE)
+        } else {
+            self.plan.pace
+        };
         self.seen = now;
         w.turn_in(self.e, (self.plan.pace / 2, self.idle.max(self.plan.pace)));
     }
@@ -324,7 +338,12 @@ impl Program {
                 }
                 return;
             }
-            let idle: Vec<BufId> = self.wbufs.iter().copied().filter(|b| !w.bufs.busy(*b)).collect();
+            let idle: Vec<BufId> = self
+                .wbufs
+                .iter()
+                .copied()
+                .filter(|b| !w.bufs.busy(*b))
+                .collect();
             if idle.len() > 1 {
                 let b = self.rng.pick(&idle);
                 let (off, len) = self.place(w, b, self.plan.max_write);

@@ -46,7 +46,11 @@ impl Tally {
 }
 
 fn some(rng: &mut Rng, one_in: u64, lo: u64, hi: u64) -> u64 {
-    if rng.one_in(one_in) { rng.range(lo, hi) } else { 0 }
+    if rng.one_in(one_in) {
+        rng.range(lo, hi)
+    } else {
+        0
+    }
 }
 
 fn card(rng: &mut Rng) -> Config {
@@ -56,7 +60,12 @@ fn card(rng: &mut Rng) -> Config {
         nstids: 16,
         ppods: 1 << rng.range(6, 11),
         seed: rng.next_u64(),
-        chip: rng.pick(&[wire::Chip::T5, wire::Chip::T5, wire::Chip::T6, wire::Chip::T4]),
+        chip: rng.pick(&[
+            wire::Chip::T5,
+            wire::Chip::T5,
+            wire::Chip::T6,
+            wire::Chip::T4,
+        ]),
         ..Config::default()
     };
     c.faults = Faults {
@@ -75,7 +84,11 @@ fn card(rng: &mut Rng) -> Config {
     };
     c.push_timer = some(rng, 3, 100, 100_000);
     c.indicate_hold = rng.pick(&[1_000, 50_000, 50_000, 1_000_000]);
-    c.indicate_size = if rng.one_in(4) { rng.range(1, 5_000) as u32 } else { 0 };
+    c.indicate_size = if rng.one_in(4) {
+        rng.range(1, 5_000) as u32
+    } else {
+        0
+    };
     c.seg_min = rng.pick(&[1, 100, 1460, 1460]);
     c.seg_max = rng.pick(&[1460, 8_960, 16_384, 65_535]);
     c.tx_credits = rng.pick(&[38, 64, 128, 255]);
@@ -99,7 +112,8 @@ fn short(rng: &mut Rng) -> Short {
 }
 
 fn end(rng: &mut Rng) -> EndConf {
-    let buffer = |rng: &mut Rng| rng.pick(&[4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20]);
+    let buffer =
+        |rng: &mut Rng| rng.pick(&[4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20]);
     EndConf {
         tun: Tunables {
             ddp: !rng.one_in(12),
@@ -110,24 +124,42 @@ fn end(rng: &mut Rng) -> EndConf {
         rcv: buffer(rng),
         snd: buffer(rng),
         auto_max: if rng.one_in(3) { 2 << 20 } else { 0 },
-        rcv_lowat: if rng.one_in(6) { rng.range(2, 3_000) as u32 } else { 1 },
+        rcv_lowat: if rng.one_in(6) {
+            rng.range(2, 3_000) as u32
+        } else {
+            1
+        },
         nonblocking: rng.one_in(4),
         // Sequence numbers that wrap are as likely as others.
-        iss: if rng.one_in(2) { 0u32.wrapping_sub(rng.size(400_000) as u32) } else { rng.next_u64() as u32 },
+        iss: if rng.one_in(2) {
+            0u32.wrapping_sub(rng.size(400_000) as u32)
+        } else {
+            rng.next_u64() as u32
+        },
     }
 }
 
 fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
     // As many jobs as do not make a run long, whatever their size.
     let up_to = |rng: &mut Rng| rng.pick(&[100, 5_000, 30_000, 100_000, 200_000, 300_000]);
-    let (max, max_read) = if big { (18 << 20, 1) } else { (up_to(rng), up_to(rng)) };
+    let (max, max_read) = if big {
+        (18 << 20, 1)
+    } else {
+        (up_to(rng), up_to(rng))
+    };
     let total = if big {
         25 << 20
     } else {
         (rng.range(1, 500_000) as usize).min(max * 15)
     };
     let calm = [Closing::Drain, Closing::Drain, Closing::Second];
-    let any = [Closing::Drain, Closing::Second, Closing::Hasty, Closing::Exit, Closing::Reset];
+    let any = [
+        Closing::Drain,
+        Closing::Second,
+        Closing::Hasty,
+        Closing::Exit,
+        Closing::Reset,
+    ];
     Plan {
         total,
         max_write: max,
@@ -147,7 +179,11 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
         shut_rd: if wild { some(rng, 10, 1, 20) } else { 0 },
         pace: rng.pick(&[1_000, 20_000, 200_000]),
         turns: rng.range(1, 100) as u32,
-        closing: if wild { rng.pick(&any) } else { rng.pick(&calm) },
+        closing: if wild {
+            rng.pick(&any)
+        } else {
+            rng.pick(&calm)
+        },
     }
 }
 
@@ -193,7 +229,11 @@ pub fn run(seed: u64) -> Tally {
         let mut plans = [plan(&mut rng, wild, big), plan(&mut rng, wild, false)];
         // No reader takes for ever over what it is sent.
         for (i, j) in [(0, 1), (1, 0)] {
-            let least = if big && i == 1 { 18 << 20 } else { plans[j].total / 40 };
+            let least = if big && i == 1 {
+                18 << 20
+            } else {
+                plans[j].total / 40
+            };
             plans[i].max_read = plans[i].max_read.max(least);
         }
         for (e, plan) in [a, b].into_iter().zip(plans) {
@@ -231,13 +271,21 @@ fn tally(w: &mut World, programs: &[Program]) -> Tally {
         ..Tally::default()
     };
     for pair in programs.chunks(2) {
-        let clean = pair.iter().all(|p| p.orderly() && w.ends[p.e].broken.is_none());
+        let clean = pair
+            .iter()
+            .all(|p| p.orderly() && w.ends[p.e].broken.is_none());
         if clean {
             t.whole += 1;
             for p in pair {
                 let end = &w.ends[p.e];
                 let (got, sent) = (end.os.book.borrow().next, end.hears.borrow().len());
-                assert_eq!(got, sent, "end {}: stream not whole (I2)\n{}", p.e, w.story());
+                assert_eq!(
+                    got,
+                    sent,
+                    "end {}: stream not whole (I2)\n{}",
+                    p.e,
+                    w.story()
+                );
             }
         }
     }
@@ -247,7 +295,11 @@ fn tally(w: &mut World, programs: &[Program]) -> Tally {
         t.placed += end.os.counter(Counter::RxPlacedOctets);
         t.cancels += end.os.counter(Counter::CancelClean) + end.os.counter(Counter::CancelShort);
         t.broken += u64::from(end.broken.is_some());
-        assert_eq!(end.os.counter(Counter::BadCpl), 0, "the adapter's words were not believed");
+        assert_eq!(
+            end.os.counter(Counter::BadCpl),
+            0,
+            "the adapter's words were not believed"
+        );
     }
     w.check_empty();
     t

@@ -102,7 +102,10 @@ impl World {
     /// write(2), non-blocking: as much as fits. EPIPE and the like are the caller's to see.
     pub fn write(&mut self, e: usize, n: usize) -> usize {
         let end = &mut self.ends[e];
-        let ok = matches!(end.os.tcb.state, TcpState::Established | TcpState::CloseWait);
+        let ok = matches!(
+            end.os.tcb.state,
+            TcpState::Established | TcpState::CloseWait
+        );
         let space = usize::try_from(end.os.sock.snd.space()).unwrap_or(0);
         let n = n.min(space);
         let open = ok && end.os.tcb.attached && !end.os.tcb.dropped && !end.os.sock.snd.shut;
@@ -236,7 +239,10 @@ impl World {
             if self.can_write(e) {
                 let os = &mut self.ends[e].os;
                 let n = (os.sock.snd.space() as usize).min(job.len() - job.done());
-                let bytes = self.mem.borrow().user_read(host, job.addr() + job.done() as u64, n);
+                let bytes = self
+                    .mem
+                    .borrow()
+                    .user_read(host, job.addr() + job.done() as u64, n);
                 let place = os.book.borrow().jobs[&id].place + job.done() as u64;
                 assert_eq!(pattern::differs(place, &bytes), None);
                 os.write_copy(place, n);
@@ -290,7 +296,11 @@ impl World {
         self.error_is_true(e, id, rec, r);
         let end = &self.ends[e];
         let bytes = self.mem.borrow().user_read(end.host, rec.addr, rec.len);
-        assert_eq!(pattern::differs(rec.place, &bytes), None, "a source was written to");
+        assert_eq!(
+            pattern::differs(rec.place, &bytes),
+            None,
+            "a source was written to"
+        );
         // What was promised is with the peer's adapter (I3), unless the connection is no more.
         let conn = end.tid.and_then(|t| self.card.connection(t));
         if let (Ok(_), Some(c), false) = (r, conn, end.over)
@@ -312,7 +322,10 @@ impl World {
         if r == Ok(0) && rec.len > 0 {
             let end = &mut self.ends[e];
             end.eof = true;
-            assert!(end.os.sock.rcv.shut, "end {e}: {id:?} got 0 bytes with the stream open");
+            assert!(
+                end.os.sock.rcv.shut,
+                "end {e}: {id:?} got 0 bytes with the stream open"
+            );
         }
         let end = &self.ends[e];
         let n: usize = rec.pieces.iter().map(|p| p.2).sum();
@@ -332,7 +345,10 @@ impl World {
         let s = &self.short;
         let connected = end.os.tcb.attached
             && !end.os.tcb.dropped
-            && matches!(end.os.tcb.state, TcpState::Established | TcpState::CloseWait);
+            && matches!(
+                end.os.tcb.state,
+                TcpState::Established | TcpState::CloseWait
+            );
         let conn = end.tid.and_then(|t| self.card.connection(t));
         let over = [t5sim::TcpState::Aborting, t5sim::TcpState::Closed];
         let aborted = conn.is_none_or(|c| over.contains(&c.state));
@@ -343,6 +359,9 @@ impl World {
             Errno::EPIPE if rec.write => end.os.sock.snd.shut || !connected || aborted,
             _ => !connected || aborted || end.os.sock.error.is_some() || end.broken.is_some(),
         };
-        assert!(ok, "end {e}: {id:?} ends with {why:?} for no reason: {rec:?}");
+        assert!(
+            ok,
+            "end {e}: {id:?} ends with {why:?} for no reason: {rec:?}"
+        );
     }
 }

@@ -133,7 +133,10 @@ pub struct End {
 pub(crate) enum Ev {
     Cpl(u16),
     /// A worker (or the thread that submitted a job) asks what to hold.
-    Ask { e: usize, task: bool },
+    Ask {
+        e: usize,
+        task: bool,
+    },
     Hold(usize, Want),
     Ready(usize, Want, Result<SimPages, Errno>),
     Retry(usize),
@@ -320,7 +323,8 @@ impl World {
             Some(want) => {
                 let mut book = self.ends[e].os.book.borrow_mut();
                 let r = book.jobs.get_mut(&want.job);
-                r.expect("pages are wanted for a job that has ended").watched += 1;
+                r.expect("pages are wanted for a job that has ended")
+                    .watched += 1;
                 drop(book);
                 self.after_ns(self.lat.hold, Ev::Hold(e, want));
             }
@@ -382,7 +386,10 @@ impl World {
             self.after_ns(self.lat.retry, Ev::Retry(e));
         }
         let end = &self.ends[e];
-        assert!(!end.os.sock.rcv.locked && !end.os.sock.snd.locked, "an I/O lock is kept");
+        assert!(
+            !end.os.sock.rcv.locked && !end.os.sock.snd.locked,
+            "an I/O lock is kept"
+        );
         if let Err(why) = end.conn.check_invariants(&end.os) {
             panic!("end {e}: {why}");
         }
@@ -440,8 +447,16 @@ impl World {
     pub fn run_until(&mut self, what: &str, ns: Nanos, mut done: impl FnMut(&World) -> bool) {
         let end = self.now + ns;
         while !done(self) {
-            assert!(self.step(), "{what}: nothing more will happen\n{}", self.story());
-            assert!(self.now < end, "{what}: takes for ever (I9)\n{}", self.story());
+            assert!(
+                self.step(),
+                "{what}: nothing more will happen\n{}",
+                self.story()
+            );
+            assert!(
+                self.now < end,
+                "{what}: takes for ever (I9)\n{}",
+                self.story()
+            );
         }
     }
 
@@ -466,20 +481,38 @@ impl World {
     pub fn check_empty(&mut self) {
         for e in 0..self.ends.len() {
             let end = &mut self.ends[e];
-            assert!(end.os.book.borrow().jobs.is_empty(), "end {e}: jobs left (I1)");
+            assert!(
+                end.os.book.borrow().jobs.is_empty(),
+                "end {e}: jobs left (I1)"
+            );
             assert!(end.over || !end.up, "end {e}: the adapter still has it");
             assert!(!end.os.tcb.attached, "end {e}: the kernel still has it");
             assert!(end.conn.reap(&mut end.os), "end {e} cannot be freed");
-            assert!(end.os.users.iter().all(|u| *u == 0), "end {e}: users left (I5)");
+            assert!(
+                end.os.users.iter().all(|u| *u == 0),
+                "end {e}: users left (I5)"
+            );
             assert!(end.os.wrs.is_empty());
         }
         let mem = self.mem.borrow();
-        assert_eq!((mem.wired(0), mem.wired(1)), ((0, 0), (0, 0)), "wired pages (I4)");
+        assert_eq!(
+            (mem.wired(0), mem.wired(1)),
+            ((0, 0), (0, 0)),
+            "wired pages (I4)"
+        );
         assert_eq!(mem.frames_wired(), 0, "wired frames (I4)");
         assert_eq!(mem.kernel_pages(), 0, "mbufs");
         drop(mem);
-        assert_eq!(self.pods.borrow().region.available(), self.ppods, "page pods (I5)");
-        assert_eq!(self.card.connections().count(), 0, "connections of the card's");
+        assert_eq!(
+            self.pods.borrow().region.available(),
+            self.ppods,
+            "page pods (I5)"
+        );
+        assert_eq!(
+            self.card.connections().count(),
+            0,
+            "connections of the card's"
+        );
         let s = self.card.stats();
         assert_eq!(s.tids_allocated, s.tids_freed, "tids (I5)");
         self.bufs.check_idle();
@@ -497,10 +530,29 @@ impl World {
                 "end {e}: tid {:?} {:?} over {} dropped {} attached {} rcv {}/{} shut {} snd {}/{} sent {} \
                  shut {} stream {} of {} error {:?} broken {:?} closed {} task {} retry {} chains {} writer {:?} \
                  reader {:?} generic {}",
-                end.tid, o.tcb.state, end.over, o.tcb.dropped, o.tcb.attached, o.sock.rcv.len(),
-                o.sock.rcv.hiwat, o.sock.rcv.shut, o.sock.snd.used(), o.sock.snd.hiwat, o.sock.snd.sent,
-                o.sock.snd.shut, o.book.borrow().next, end.hears.borrow().len(), o.sock.error, end.broken,
-                o.sock.closed, end.task_queued, end.retry_due, end.chains, end.writer, end.reader, end.generic.len(),
+                end.tid,
+                o.tcb.state,
+                end.over,
+                o.tcb.dropped,
+                o.tcb.attached,
+                o.sock.rcv.len(),
+                o.sock.rcv.hiwat,
+                o.sock.rcv.shut,
+                o.sock.snd.used(),
+                o.sock.snd.hiwat,
+                o.sock.snd.sent,
+                o.sock.snd.shut,
+                o.book.borrow().next,
+                end.hears.borrow().len(),
+                o.sock.error,
+                end.broken,
+                o.sock.closed,
+                end.task_queued,
+                end.retry_due,
+                end.chains,
+                end.writer,
+                end.reader,
+                end.generic.len(),
             );
             for (id, r) in &o.book.borrow().jobs {
                 let _ = writeln!(s, "  {id:?} {r:?}");

@@ -66,7 +66,10 @@ fn schedules() {
         bad[0]
     );
     assert!(n >= 1_000.min(runs), "only {n} schedules in {BUDGET:?}");
-    assert!(t.placed > 0 && t.cancels > 0 && t.broken > 0 && t.whole > 0, "{t:?}");
+    assert!(
+        t.placed > 0 && t.cancels > 0 && t.broken > 0 && t.whole > 0,
+        "{t:?}"
+    );
 }
 
 #[test]

@@ -128,7 +128,11 @@ pub fn values(compiler: &Compiler<'_>, prologue: &str, uses: &[Use]) -> Result<V
     let source = |good: &dyn Fn(usize) -> bool| {
         let mut text = format!("{prologue}const unsigned long long th_values[] = {{\n");
         for (i, u) in uses.iter().enumerate() {
-            text.push_str(&if good(i) { line(u) } else { "\t0,\n".to_owned() });
+            text.push_str(&if good(i) {
+                line(u)
+            } else {
+                "\t0,\n".to_owned()
+            });
         }
         text + "\t0\n};\n"
     };
@@ -185,7 +189,11 @@ pub fn expansions(
         .map(|i| {
             let (_, rest) = text.split_once(&format!("\nth_expansion_{i} "))?;
             let (body, _) = rest.split_once("th_end")?;
-            Some(body.chars().filter(|c| !c.is_whitespace() && !"()".contains(*c)).collect())
+            Some(
+                body.chars()
+                    .filter(|c| !c.is_whitespace() && !"()".contains(*c))
+                    .collect(),
+            )
         })
         .collect())
 }

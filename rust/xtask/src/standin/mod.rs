@@ -146,10 +146,9 @@ impl Check<'_> {
         let headers = headers_below(&self.dir)?;
         let prologue = self.prologue(&headers);
         let mut own = Own::default();
-        let json = self.standin.output(
-            &prologue,
-            &["-fsyntax-only", "-Xclang", "-ast-dump=json"],
-        )?;
+        let json = self
+            .standin
+            .output(&prologue, &["-fsyntax-only", "-Xclang", "-ast-dump=json"])?;
         let mut count = Count::default();
         let mut decls = Vec::new();
         for decl in decls::read(&json, &self.dir)? {
@@ -185,7 +184,12 @@ impl Check<'_> {
 
     fn prologue(&self, headers: &[String]) -> String {
         let mut text = String::new();
-        for header in self.first.iter().copied().chain(headers.iter().map(String::as_str)) {
+        for header in self
+            .first
+            .iter()
+            .copied()
+            .chain(headers.iter().map(String::as_str))
+        {
             text.push_str(&format!("#include <{header}>\n"));
         }
         text
@@ -270,7 +274,12 @@ impl Check<'_> {
         Ok((numbers, tokens))
     }
 
-    fn values(&self, prologue: &str, macros: &[Macro], values: &[(Use, u64)]) -> Result<Vec<String>> {
+    fn values(
+        &self,
+        prologue: &str,
+        macros: &[Macro],
+        values: &[(Use, u64)],
+    ) -> Result<Vec<String>> {
         let uses: Vec<Use> = values.iter().map(|(u, _)| u.clone()).collect();
         let there = macros::values(&self.real, prologue, &uses)?;
         let mut faults = Vec::new();
@@ -424,7 +433,8 @@ const FIRST: [&str; 8] = [
 /// # Errors
 /// No tree is given, it is not usable, or the list of differences.
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
-    let given = Given::read()?.ok_or("the stand-in is checked against a source tree: give SYSDIR")?;
+    let given =
+        Given::read()?.ok_or("the stand-in is checked against a source tree: give SYSDIR")?;
     crate::inputs::check_tools(&["clang-19"], std::env::var_os("PATH"))?;
     let source = Source::open(&given)?;
     kmod::in_scratch(tree, |scratch| {

@@ -139,8 +139,7 @@ impl Config {
                 "maxusers" => self.set(&format!("MAXUSERS={list}")),
                 "files" => self.files.push(path.with_file_name(&list)),
                 "machine" | "ident" | "makeoptions" | "makeoption" | "nomakeoptions"
-                | "nomakeoption" | "nocpu" | "hints" | "env" | "envvar" | "profile"
-                | "config" => {}
+                | "nomakeoption" | "nocpu" | "hints" | "env" | "envvar" | "profile" | "config" => {}
                 other => {
                     return Err(format!(
                         "{}: `{other}` is no keyword of a kernel configuration",
@@ -200,7 +199,11 @@ impl Config {
     pub fn sources(&self, sysdir: &Path) -> Result<Vec<PathBuf>> {
         let mut found = BTreeSet::new();
         let lists = ["conf/files".to_owned(), format!("conf/files.{MACHINE}")];
-        for list in lists.iter().map(|l| sysdir.join(l)).chain(self.files.clone()) {
+        for list in lists
+            .iter()
+            .map(|l| sysdir.join(l))
+            .chain(self.files.clone())
+        {
             self.read_list(sysdir, &list, 0, &mut found)?;
         }
         Ok(found.into_iter().collect())

@@ -94,8 +94,8 @@ impl Source {
         let newvers = sysdir.join("conf/newvers.sh");
         let text = std::fs::read_to_string(&newvers)
             .map_err(|e| format!("cannot read {}: {e}", newvers.display()))?;
-        let release = revision(&text)
-            .ok_or_else(|| format!("{} sets no REVISION", newvers.display()))?;
+        let release =
+            revision(&text).ok_or_else(|| format!("{} sets no REVISION", newvers.display()))?;
         let kernbuilddir = given.kernbuilddir.as_deref().map(absolute).transpose()?;
         if let Some(dir) = &kernbuilddir {
             if !dir.join("opt_global.h").is_file() {

@@ -344,7 +344,10 @@ impl<'a> Finder<'a> {
             let shown = shown.unwrap_or(&file.path).display();
             reasons.push(match self.compiled.get(&file.path) {
                 _ if !providers.contains(&file.provider) => {
-                    format!("{shown} is in {}, which it does not depend on", file.provider.name())
+                    format!(
+                        "{shown} is in {}, which it does not depend on",
+                        file.provider.name()
+                    )
                 }
                 Some(Err(said)) => format!("{shown} does not compile here: {said}"),
                 _ => format!("in {shown} it is static, or an option it needs is off"),

@@ -73,7 +73,9 @@ pub(crate) fn quiet(bed: Bed) {
 /// A counter of toehold, from inside a program.
 pub(crate) fn stat(k: Api, name: &str) -> u64 {
     let v = k.sysctl_get(&format!("{TOE}.stats.{name}"));
-    v.ok().and_then(|v| v.as_u64()).expect("a counter of toehold")
+    v.ok()
+        .and_then(|v| v.as_u64())
+        .expect("a counter of toehold")
 }
 
 /// Reads plainly to the end of file; every byte is checked. Returns where the stream ended.

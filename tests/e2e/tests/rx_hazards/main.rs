@@ -6,6 +6,6 @@ mod end;
 mod gone;
 mod help;
 mod pages;
-mod sizes;
 mod shortage;
+mod sizes;
 mod window;

@@ -277,7 +277,14 @@ fn truncated_while_cached(seed: u64, shared: bool) {
             p.fill(va, LEN, 0xee).unwrap();
             cached(p, s, va, seed);
             obj.truncate(0);
-            assert_eq!(p.load(va, &mut [0]), if shared { Err(Errno::EFAULT) } else { p.load(va, &mut [0]) });
+            assert_eq!(
+                p.load(va, &mut [0]),
+                if shared {
+                    Err(Errno::EFAULT)
+                } else {
+                    p.load(va, &mut [0])
+                }
+            );
             obj.truncate(LEN);
             let cb = posted(p, s, va);
             go(p, s);
@@ -502,7 +509,8 @@ fn storm(seed: u64, change: fn(&Proc, UserVa)) {
         move |p, s| {
             // Slowly, so that the other thread meets every state.
             for off in (0..TOTAL).step_by(10_000) {
-                p.send_all(s, &pattern::bytes(seed, off as u64, 10_000)).unwrap();
+                p.send_all(s, &pattern::bytes(seed, off as u64, 10_000))
+                    .unwrap();
                 p.sleep(Duration::from_micros(seed * 11 % 30));
             }
             p.close(s).unwrap();

@@ -27,7 +27,10 @@ fn aio_both_ways_by_ddp() {
         let dst = bufs(&mut w, f, 4, 256 << 10);
         for _ in 0..6 {
             post(&mut w, f, &dst);
-            let ids: Vec<_> = src.iter().map(|&s| w.aio_write(e, s, 0, 256 << 10)).collect();
+            let ids: Vec<_> = src
+                .iter()
+                .map(|&s| w.aio_write(e, s, 0, 256 << 10))
+                .collect();
             while ids.iter().any(|&id| w.result(e, id).is_none()) {
                 assert!(w.step(), "{}", w.story());
                 post(&mut w, f, &dst);

@@ -10,7 +10,12 @@ pub(crate) const SEC: u64 = 1_000_000_000;
 
 /// A card with no fault, one connection with default ends.
 pub(crate) fn pair(seed: u64) -> (World, usize, usize) {
-    pair_with(t5sim::Config::default(), seed, EndConf::default(), EndConf::default())
+    pair_with(
+        t5sim::Config::default(),
+        seed,
+        EndConf::default(),
+        EndConf::default(),
+    )
 }
 
 pub(crate) fn pair_with(
@@ -27,7 +32,9 @@ pub(crate) fn pair_with(
 /// Buffers of the process at end `e`.
 pub(crate) fn bufs(w: &mut World, e: usize, n: usize, size: usize) -> Vec<BufId> {
     let host = w.ends[e].host;
-    (0..n).map(|i| w.bufs.add(host, size, 1 << (i % 5))).collect()
+    (0..n)
+        .map(|i| w.bufs.add(host, size, 1 << (i % 5)))
+        .collect()
 }
 
 /// A read of all of every buffer that no job uses.

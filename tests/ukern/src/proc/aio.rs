@@ -17,7 +17,9 @@ impl Proc {
         if full {
             let va = vm::mmap_anon(vm::current(), None, CB_SLAB, Prot::RW, false)
                 .expect("memory for aiocbs");
-            with_state(self.p, |s| (s.cb_next, s.cb_end) = (va, va + CB_SLAB as u64));
+            with_state(self.p, |s| {
+                (s.cb_next, s.cb_end) = (va, va + CB_SLAB as u64)
+            });
         }
         with_state(self.p, |s| {
             let va = s.cb_next;

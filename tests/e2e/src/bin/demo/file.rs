@@ -26,14 +26,22 @@ fn args() -> Result<Args, String> {
         return Err(format!("OFFSET={offset} is not within a page"));
     }
     let (what, data) = match (number("SIZE")?, std::env::var("FILE")) {
-        (Some(n), _) => (format!("{n} bytes of a pattern"), pattern::bytes(seed, 0, n as usize)),
+        (Some(n), _) => (
+            format!("{n} bytes of a pattern"),
+            pattern::bytes(seed, 0, n as usize),
+        ),
         (None, f) => {
             let f = f.unwrap_or_else(|_| kmod("toehold"));
             let data = std::fs::read(&f).map_err(|e| format!("FILE={f}: {e}"))?;
             (f, data)
         }
     };
-    Ok(Args { what, data: Arc::new(data), offset: offset as usize, seed })
+    Ok(Args {
+        what,
+        data: Arc::new(data),
+        offset: offset as usize,
+        seed,
+    })
 }
 
 /// Numbers of the last line.
@@ -63,19 +71,36 @@ fn report(bed: &Bed, a: &Args, o: &Outcome) -> Summary {
     println!("sender    sha256 {}  {} jobs", o.tx.sha256, o.tx.jobs);
     println!("receiver  sha256 {}  {} jobs", o.rx.sha256, o.rx.jobs);
     println!();
-    println!("sender    {:>12} bytes read by the adapter from held pages", bed.stat("tx_aio_octets"));
+    println!(
+        "sender    {:>12} bytes read by the adapter from held pages",
+        bed.stat("tx_aio_octets")
+    );
     for n in ["tx_copied_octets", "tx_plain_octets"] {
         println!("          {:>12} bytes {n}", bed.stat(n));
     }
-    println!("receiver  {:>12} bytes placed by the adapter in user pages", bed.stat("rx_aio_ddp_octets"));
+    println!(
+        "receiver  {:>12} bytes placed by the adapter in user pages",
+        bed.stat("rx_aio_ddp_octets")
+    );
     for n in COPIES {
         println!("          {:>12} bytes {n}", bed.stat(n));
     }
     println!();
-    for n in ["ppods_written", "ppod_wrs", "wrs", "cache_hits", "cache_misses", "wired_pages_max"] {
+    for n in [
+        "ppods_written",
+        "ppod_wrs",
+        "wrs",
+        "cache_hits",
+        "cache_misses",
+        "wired_pages_max",
+    ] {
         println!("{n:<22} {}", bed.stat(n));
     }
-    let gbps = if o.rx.nanos == 0 { 0.0 } else { o.rx.bytes as f64 * 8.0 / o.rx.nanos as f64 };
+    let gbps = if o.rx.nanos == 0 {
+        0.0
+    } else {
+        o.rx.bytes as f64 * 8.0 / o.rx.nanos as f64
+    };
     println!("simulated throughput   {gbps:.2} Gb/s");
     println!();
     for (name, v) in bed.k.sysctl_tree(TOE) {
@@ -100,13 +125,22 @@ fn verdict(a: &Args, o: &Outcome, s: &Summary) -> Result<(), String> {
         return Err("the bytes received are not the bytes sent".into());
     }
     if (o.tx.bytes, o.rx.bytes) != (n, n) {
-        return Err(format!("{} bytes sent, {} received, of {n}", o.tx.bytes, o.rx.bytes));
+        return Err(format!(
+            "{} bytes sent, {} received, of {n}",
+            o.tx.bytes, o.rx.bytes
+        ));
     }
     if s.tx_copied != 0 {
-        return Err(format!("{} bytes were copied on the sending side", s.tx_copied));
+        return Err(format!(
+            "{} bytes were copied on the sending side",
+            s.tx_copied
+        ));
     }
     if s.rx_copied + s.rx_placed != n {
-        return Err(format!("{} copied and {} placed, of {n}", s.rx_copied, s.rx_placed));
+        return Err(format!(
+            "{} copied and {} placed, of {n}",
+            s.rx_copied, s.rx_placed
+        ));
     }
     // The first segments may come before DDP is on; the rest is placed.
     if n >= 1 << 20 && s.rx_placed < n / 10 * 9 {
@@ -128,14 +162,20 @@ fn demo(a: &Args) -> Result<Summary, String> {
     if a.data.len() > 16 << 20 {
         eprintln!("demo: sending {} MiB", a.data.len() >> 20);
     }
-    let shape = Shape { offset: a.offset, ..Shape::default() };
+    let shape = Shape {
+        offset: a.offset,
+        ..Shape::default()
+    };
     let o = transfer::run(&bed, a.data.clone(), shape);
     bed.settle();
     let mut s = report(&bed, a, &o);
     s.wired = bed.stat("wired_pages") + bed.k.wired_pages() as u64;
     println!("wired pages at the end {}", s.wired);
     bed.down();
-    println!("both modules unloaded, nothing left behind ({:.1} s)", begin.elapsed().as_secs_f64());
+    println!(
+        "both modules unloaded, nothing left behind ({:.1} s)",
+        begin.elapsed().as_secs_f64()
+    );
     verdict(a, &o, &s).map(|()| s)
 }
 

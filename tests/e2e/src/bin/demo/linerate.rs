@@ -60,7 +60,13 @@ struct Cell {
 
 impl Cell {
     fn name(&self) -> String {
-        format!("{}g/{}us/{}k/{}", self.line, self.rtt, self.size >> 10, self.depth)
+        format!(
+            "{}g/{}us/{}k/{}",
+            self.line,
+            self.rtt,
+            self.size >> 10,
+            self.depth
+        )
     }
 
     /// Gb/s if `n` units of `unit` bytes may be outstanding, each back a round trip after its
@@ -138,7 +144,10 @@ fn send(p: &Proc, fd: i32, c: &Cell) -> Run {
         .collect();
     let wrs = work_requests(p, &bufs, c.size);
     let (warm, measure) = counts(c);
-    let write = |i: usize| p.aio_write(fd, bufs[i % c.depth], c.size).expect("aio_write");
+    let write = |i: usize| {
+        p.aio_write(fd, bufs[i % c.depth], c.size)
+            .expect("aio_write")
+    };
     let mut jobs: Vec<_> = (0..c.depth).map(write).collect();
     let (mut from, mut to) = (Duration::ZERO, Duration::ZERO);
     for i in 0..warm + measure + c.depth {
@@ -155,7 +164,10 @@ fn send(p: &Proc, fd: i32, c: &Cell) -> Run {
         }
     }
     let ns = (to - from).as_nanos() as f64;
-    Run { rate: (measure * c.size) as f64 * 8.0 / ns, wrs }
+    Run {
+        rate: (measure * c.size) as f64 * 8.0 / ns,
+        wrs,
+    }
 }
 
 /// Read to the end of the stream with plenty of posted buffers.
@@ -176,34 +188,44 @@ fn receive(p: &Proc, fd: i32) -> u64 {
 }
 
 fn run_cell(bed: &Bed, c: Cell, autosize: bool) -> Run {
-    let server = bed.k.spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
-        let l = p.socket().expect("socket");
-        p.setsockopt(l, SockOpt::ReuseAddr(true)).expect("SO_REUSEADDR");
-        p.setsockopt(l, SockOpt::RcvBuf(1800 << 10)).expect("SO_RCVBUF");
-        p.bind(l, addr(SERVER_IP, PORT)).expect("bind");
-        p.listen(l, 8).expect("listen");
-        let (s, _) = p.accept(l).expect("accept");
-        p.close(l).expect("close");
-        let n = receive(p, s);
-        p.close(s).expect("close");
-        n
-    });
+    let server = bed
+        .k
+        .spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
+            let l = p.socket().expect("socket");
+            p.setsockopt(l, SockOpt::ReuseAddr(true))
+                .expect("SO_REUSEADDR");
+            p.setsockopt(l, SockOpt::RcvBuf(1800 << 10))
+                .expect("SO_RCVBUF");
+            p.bind(l, addr(SERVER_IP, PORT)).expect("bind");
+            p.listen(l, 8).expect("listen");
+            let (s, _) = p.accept(l).expect("accept");
+            p.close(l).expect("close");
+            let n = receive(p, s);
+            p.close(s).expect("close");
+            n
+        });
     bed.k.run_until_idle();
-    let client = bed.k.spawn(ProcConfig::vnet(CLIENT).name("sender"), move |p| {
-        let s = p.socket().expect("socket");
-        if !autosize {
-            p.setsockopt(s, SockOpt::SndBuf(SNDBUF)).expect("SO_SNDBUF");
-        }
-        p.connect(s, addr(SERVER_IP, PORT)).expect("connect");
-        assert!(p.is_offloaded(s).expect("is_offloaded"), "not offloaded");
-        let run = send(p, s, &c);
-        p.close(s).expect("close");
-        run
-    });
+    let client = bed
+        .k
+        .spawn(ProcConfig::vnet(CLIENT).name("sender"), move |p| {
+            let s = p.socket().expect("socket");
+            if !autosize {
+                p.setsockopt(s, SockOpt::SndBuf(SNDBUF)).expect("SO_SNDBUF");
+            }
+            p.connect(s, addr(SERVER_IP, PORT)).expect("connect");
+            assert!(p.is_offloaded(s).expect("is_offloaded"), "not offloaded");
+            let run = send(p, s, &c);
+            p.close(s).expect("close");
+            run
+        });
     let run = client.join();
     let (warm, measure) = counts(&c);
     let want = ((warm + measure + c.depth) * c.size) as u64;
-    assert_eq!(server.join(), want, "the receiver has other bytes than were sent");
+    assert_eq!(
+        server.join(),
+        want,
+        "the receiver has other bytes than were sent"
+    );
     run
 }
 
@@ -241,7 +263,11 @@ struct Worst {
 }
 
 fn size_text(n: usize) -> String {
-    if n >= 1 << 20 { format!("{}M", n >> 20) } else { format!("{}K", n >> 10) }
+    if n >= 1 << 20 {
+        format!("{}M", n >> 20)
+    } else {
+        format!("{}K", n >> 10)
+    }
 }
 
 fn one(bed: &Bed, c: Cell, w: &mut Worst) {
@@ -281,21 +307,44 @@ pub(crate) fn run() -> Result<String, String> {
     let only = std::env::var("ONLY").unwrap_or_default();
     let begin = Instant::now();
     println!("virtual time; wr_delay {WR_DELAY} ns, host_delay {HOST_DELAY} ns, the wire has the");
-    println!("rest of the RTT; a switch of threads costs {} ns, a system call nothing", 1000 / SWITCH);
-    println!("fixed: SO_SNDBUF {} KB; auto: the default, which starts at 32 KB", SNDBUF >> 10);
+    println!(
+        "rest of the RTT; a switch of threads costs {} ns, a system call nothing",
+        1000 / SWITCH
+    );
+    println!(
+        "fixed: SO_SNDBUF {} KB; auto: the default, which starts at 32 KB",
+        SNDBUF >> 10
+    );
     println!();
-    println!("Gb/s    us  write  depth    bound set by     fixed   ratio      auto   ratio    cost");
-    let mut w = Worst { ratio: f64::MAX, cell: String::new(), cost: 0.0, cost_cell: "none".into() };
+    println!(
+        "Gb/s    us  write  depth    bound set by     fixed   ratio      auto   ratio    cost"
+    );
+    let mut w = Worst {
+        ratio: f64::MAX,
+        cell: String::new(),
+        cost: 0.0,
+        cost_cell: "none".into(),
+    };
     for (line, rtt) in LINES.into_iter().flat_map(|l| RTTS.map(|r| (l, r))) {
         let cells: Vec<Cell> = SIZES
             .into_iter()
-            .flat_map(|size| DEPTHS.map(|depth| Cell { line, rtt, size, depth }))
+            .flat_map(|size| {
+                DEPTHS.map(|depth| Cell {
+                    line,
+                    rtt,
+                    size,
+                    depth,
+                })
+            })
             .filter(|c| c.name().contains(&only))
             .collect();
         if cells.is_empty() {
             continue;
         }
-        eprintln!("linerate: {line} Gb/s, {rtt} us ({:.0} s so far)", begin.elapsed().as_secs_f64());
+        eprintln!(
+            "linerate: {line} Gb/s, {rtt} us ({:.0} s so far)",
+            begin.elapsed().as_secs_f64()
+        );
         let bed = bed(seed, line, rtt);
         for c in cells {
             one(&bed, c, &mut w);
@@ -303,7 +352,14 @@ pub(crate) fn run() -> Result<String, String> {
         bed.down();
     }
     println!();
-    println!("worst cell {}, autosizing dearest at {}", w.cell, w.cost_cell);
+    println!(
+        "worst cell {}, autosizing dearest at {}",
+        w.cell, w.cost_cell
+    );
     let line = format!("worst_cell={:.3} autosize_cost={:.3}", w.ratio, w.cost);
-    if w.ratio >= LEAST && w.cost <= COST { Ok(line) } else { Err(line) }
+    if w.ratio >= LEAST && w.cost <= COST {
+        Ok(line)
+    } else {
+        Err(line)
+    }
 }

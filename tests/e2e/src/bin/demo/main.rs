@@ -45,7 +45,10 @@ fn main() -> ExitCode {
             word,
             std::panic::catch_unwind(f).unwrap_or_else(|_| Err("the kernel panicked".into())),
         ),
-        None => ("demo", Err(format!("there is no demonstration named {name}"))),
+        None => (
+            "demo",
+            Err(format!("there is no demonstration named {name}")),
+        ),
     };
     let mut out = std::io::stdout();
     // Nothing to be done if the reader is gone.

@@ -60,11 +60,12 @@ pub(crate) fn run() -> Result<String, String> {
         Some(n) => Some(i64::try_from(n).map_err(|_| format!("CACHE={n} is too large"))?),
     };
     let seed = number("SEED")?.unwrap_or(1);
-    println!("One connection, reads of {} bytes outstanding on every buffer, after warm-up.", rotation::BUF);
-    println!();
     println!(
-        "buffers  cache  reads bytes/read holds/read pod writes/read allocs/read   placed"
+        "One connection, reads of {} bytes outstanding on every buffer, after warm-up.",
+        rotation::BUF
     );
+    println!();
+    println!("buffers  cache  reads bytes/read holds/read pod writes/read allocs/read   placed");
     let mut all = Vec::new();
     for n in [3, 8, buffers] {
         let c = rotation::run(seed, n, cache);
