@@ -1,7 +1,7 @@
 //! Lays out the FreeBSD 15 kernel's structures for the user-space kernel.
 //!
 //! The headers come from `TOEHOLD_HEADERS` (a directory that holds `x86_64-freebsd-none` and
-//! `generic-freebsd`), or from the workspace's `target/hdr/0.17.0`.
+//! `generic-freebsd`), or from the workspace's `target/hdr/15`, where `make setup` puts them.
 
 use std::env;
 use std::fs;
@@ -11,10 +11,10 @@ fn headers(root: &Path) -> PathBuf {
     println!("cargo:rerun-if-env-changed=TOEHOLD_HEADERS");
     let dir = env::var_os("TOEHOLD_HEADERS")
         .map(PathBuf::from)
-        .unwrap_or_else(|| root.join("target/hdr/0.17.0/ziglang/lib/libc/include"));
+        .unwrap_or_else(|| root.join("target/hdr/15"));
     assert!(
         dir.join("generic-freebsd/sys/param.h").exists(),
-        "no FreeBSD kernel headers in {}: set TOEHOLD_HEADERS",
+        "no FreeBSD kernel headers in {}: run `make setup`, or set TOEHOLD_HEADERS",
         dir.display()
     );
     dir
