@@ -8,7 +8,6 @@ use std::path::Path;
 use common::Bench;
 use xtask::archive;
 use xtask::inputs;
-use xtask::kmod;
 use xtask::module;
 use xtask::run::{Cmd, Real, need};
 use xtask::shim;
@@ -34,20 +33,6 @@ fn sysdir_that_is_no_tree_is_refused_naming_the_missing_file() {
     bench.file("sys/param.h", "");
     let said = inputs::check_sysdir(&bench.dir).expect_err("no version");
     assert!(said.contains("defines no __FreeBSD_version"), "{said}");
-}
-
-#[test]
-fn a_real_tree_or_kernel_is_refused_until_it_is_supported() {
-    let bench = Bench::new();
-    bench.file("sys/param.h", "#define __FreeBSD_version 1500068\n");
-    bench.file("conf/newvers.sh", "");
-    bench.file("dev/cxgbe/adapter.h", "");
-    let said = kmod::refuse_tree(Some(&bench.dir), None).expect_err("a tree");
-    assert!(said.contains("__FreeBSD_version 1500068"), "{said}");
-    assert!(said.contains("not supported yet"), "{said}");
-    let said = kmod::refuse_tree(None, Some(Path::new("/obj"))).expect_err("a kernel");
-    assert!(said.contains("KERNBUILDDIR=/obj"), "{said}");
-    assert_eq!(kmod::refuse_tree(None, None), Ok(()));
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Bed {
     /// # Panics
     /// If the kernel refuses; shows what it said.
     pub fn load(&self, name: &str) {
-        if let Err(e) = self.k.kldload(&kmod(name)) {
+        if let Err(e) = self.k.kldload(kmod(name)) {
             panic!("kldload {name}: errno {e}\n{}", self.k.console().join("\n"));
         }
     }
@@ -98,7 +98,7 @@ impl Bed {
     /// # Panics
     /// If the kernel refuses.
     pub fn set(&self, name: &str, v: i64) {
-        let r = self.k.sysctl_set(&format!("{TOE}.{name}"), &v.to_string());
+        let r = self.k.sysctl_set(&format!("{TOE}.{name}"), v.to_string());
         assert!(r.is_ok(), "sysctl {TOE}.{name}={v}: {r:?}");
     }
 
@@ -108,7 +108,7 @@ impl Bed {
     /// If the kernel refuses.
     pub fn sim(&self, name: &str, v: i64) {
         let name = format!("dev.t5nex.0.sim.{name}");
-        let r = self.k.sysctl_set(&name, &v.to_string());
+        let r = self.k.sysctl_set(&name, v.to_string());
         assert!(r.is_ok(), "sysctl {name}={v}: {r:?}");
     }
 

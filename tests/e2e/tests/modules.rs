@@ -9,8 +9,8 @@ fn hundred_loads_leave_nothing_behind() {
     let k = ukern::boot(Config::seed(1));
     let before = k.leaks();
     for _ in 0..100 {
-        k.kldload(&kmod("t5sim")).unwrap();
-        k.kldload(&kmod("toehold")).unwrap();
+        k.kldload(kmod("t5sim")).unwrap();
+        k.kldload(kmod("toehold")).unwrap();
         k.kldunload("toehold").unwrap();
         k.kldunload("t5sim").unwrap();
     }
@@ -25,7 +25,7 @@ fn hundred_activations_leave_nothing_behind() {
     for _ in 0..100 {
         bed.ports(true);
         bed.k.kldunload("toehold").unwrap();
-        bed.k.kldload(&kmod("toehold")).unwrap();
+        bed.k.kldload(kmod("toehold")).unwrap();
     }
     bed.down();
 }
@@ -33,7 +33,7 @@ fn hundred_activations_leave_nothing_behind() {
 #[test]
 fn toehold_needs_an_adapter_module() {
     let k = ukern::boot(Config::seed(3));
-    assert!(k.kldload(&kmod("toehold")).is_err());
+    assert!(k.kldload(kmod("toehold")).is_err());
     k.shutdown();
 }
 
@@ -91,7 +91,7 @@ fn unload_closes_listeners() {
     bed.k.run_for(ukern::sched::SBT_1S);
     bed.k.kldunload("toehold").unwrap();
     server.join();
-    bed.k.kldload(&kmod("toehold")).unwrap();
+    bed.k.kldload(kmod("toehold")).unwrap();
     bed.down();
 }
 
@@ -129,6 +129,6 @@ fn statistics_go_with_the_module() {
         bed.k.sysctl_get(&format!("{TOE}.ddp")).is_ok(),
         "the base driver's node went, too"
     );
-    bed.k.kldload(&kmod("toehold")).unwrap();
+    bed.k.kldload(kmod("toehold")).unwrap();
     bed.down();
 }

@@ -112,6 +112,9 @@ fn complaints(out: &Output, path: &Path) -> Result<Vec<Complaint>> {
     Ok(all)
 }
 
+/// The uses of macros that are numbers, with their values, and the macros that are not.
+type Resolved<'m> = (Vec<(Use, u64)>, Vec<&'m Macro>);
+
 /// What is compared.
 pub struct Check<'a> {
     /// The folder of the stand-in headers.
@@ -247,11 +250,7 @@ impl Check<'_> {
     }
 
     /// The uses of macros that are numbers, with their values, and the macros that are not.
-    fn kinds<'m>(
-        &self,
-        prologue: &str,
-        macros: &'m [Macro],
-    ) -> Result<(Vec<(Use, u64)>, Vec<&'m Macro>)> {
+    fn kinds<'m>(&self, prologue: &str, macros: &'m [Macro]) -> Result<Resolved<'m>> {
         let uses: Vec<Use> = macros
             .iter()
             .enumerate()

@@ -1,11 +1,8 @@
 //! What the scenarios share.
 
-use toehold_core::os::JobId;
 use toehold_sim::buf::BufId;
 use toehold_sim::world::{EndConf, World};
 
-pub(crate) const US: u64 = 1_000;
-pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const SEC: u64 = 1_000_000_000;
 
 /// A card with no fault, one connection with default ends.
@@ -63,12 +60,6 @@ pub(crate) fn drain(w: &mut World, e: usize, f: usize, bufs: &[BufId]) {
         post(w, f, bufs);
         assert!(w.step() && w.now < end, "drain\n{}", w.story());
     }
-}
-
-/// Steps until a job has ended.
-pub(crate) fn wait(w: &mut World, e: usize, id: JobId) -> toehold_sim::job::Ended {
-    w.run_until("a job", 20 * SEC, |w| w.result(e, id).is_some());
-    w.result(e, id).expect("just looked")
 }
 
 /// Cancels what is left, closes both ends and looks that nothing is left.
