@@ -3,7 +3,7 @@
 
 use crate::Nanos;
 use crate::card::Card;
-use crate::conn::{Conn, Payload, TxWr};
+use crate::conn::{Conn, Payload, TcpState, TxWr};
 use crate::event::Timer;
 use crate::host::{DmaFault, Host};
 use crate::request::{FlowcReq, TxDataReq};
@@ -73,6 +73,14 @@ impl Card {
 
     /// Enters a work request that takes credits into its flow.
     pub(crate) fn queue(&mut self, now: Nanos, c: &mut Conn, wr: TxWr) {
+        // What crosses the end of its connection is forgotten; the host was told the last word.
+        if matches!(
+            c.state,
+            TcpState::Closed | TcpState::Aborting | TcpState::TimeWait
+        ) {
+            self.stats.stray += 1;
+            return;
+        }
         if u32::from(c.credits_out) + u32::from(wr.credits) > u32::from(self.cfg.tx_credits) {
             self.host_error("more credits than the connection has", c.tid);
             self.give_up(now, c, wire::CplStatus::ABORT_FAILED);

@@ -50,12 +50,8 @@ impl World {
         }
     }
 
-    /// tcp_drop.
-    pub(crate) fn tcp_drop(&mut self, e: usize, why: Errno) {
-        self.drop_with(e, Some(why));
-    }
-
-    fn drop_with(&mut self, e: usize, why: Option<Errno>) {
+    /// tcp_drop; `None` is errno 0.
+    pub(crate) fn drop_with(&mut self, e: usize, why: Option<Errno>) {
         let end = &mut self.ends[e];
         if !end.os.tcb.attached || end.os.tcb.dropped {
             return;
@@ -99,10 +95,20 @@ impl World {
         self.tcp_output(e);
     }
 
-    /// shutdown(SHUT_RD): what was not read is thrown away. The driver is not told.
+    /// shutdown(SHUT_RD): what was not read is thrown away. The shim tells the driver, before that
+    /// or after it, as the release has it.
     pub fn shutdown_rd(&mut self, e: usize) {
         self.ends[e].os.sock.rcv.shut = true;
-        self.drop_unread(e);
+        let first = self.rng.one_in(2);
+        if !first {
+            self.drop_unread(e);
+        }
+        if self.ends[e].os.tcb.attached {
+            self.call(e, |conn, os| conn.rcvd(os));
+        }
+        if first {
+            self.drop_unread(e);
+        }
     }
 
     fn drop_unread(&mut self, e: usize) {

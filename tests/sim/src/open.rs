@@ -89,6 +89,7 @@ impl World {
             conn: Conn::new(id, conf.tun, PageSets::new(sets)),
             os,
             params,
+            tun: conf.tun,
             tid: None,
             peer: usize::MAX,
             hears: Rc::default(),
@@ -118,6 +119,7 @@ impl World {
     pub fn open(&mut self, host: usize, a: EndConf, b: EndConf) -> (usize, usize) {
         let atid = self.ends.len() as u16 / 2;
         self.listen(host ^ 1, atid);
+        self.run_until("listen", 60_000_000_000, |w| w.listening.contains(&atid));
         self.connect(host, atid, &a, b);
         let first = self.ends.len() - 1;
         self.run_until("open", 60_000_000_000, |w| {

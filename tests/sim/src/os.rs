@@ -80,6 +80,8 @@ pub struct SimOs {
     pub retry: bool,
     /// The worker is wanted.
     pub kicked: bool,
+    /// Pages or pods were not to be had: others shall let go of what they do not use.
+    pub pressure: bool,
     /// Counters.
     pub counters: [u64; Counter::Count as usize],
     /// The socket.
@@ -119,6 +121,7 @@ impl SimOs {
             wrs: VecDeque::new(),
             retry: false,
             kicked: false,
+            pressure: false,
             counters: [0; Counter::Count as usize],
             sock: Sock {
                 rcv: Rcv::new(rcv_hiwat),
@@ -248,7 +251,9 @@ impl Os for SimOs {
         if self.refuse(self.short.ppods) {
             return None;
         }
-        self.pods.borrow_mut().region.alloc(n)
+        let r = self.pods.borrow_mut().region.alloc(n);
+        self.pressure |= r.is_none();
+        r
     }
     fn ppod_free(&mut self, p: Ppods) {
         let mut pods = self.pods.borrow_mut();
@@ -461,8 +466,9 @@ impl Os for SimOs {
             self.sock.snd.locked,
             "so_snd written to without its I/O lock"
         );
+        let most = self.sock.snd.hiwat;
         assert!(
-            len > 0 && self.snd_space() >= len as i32,
+            len > 0 && self.sock.snd.used() + len <= most,
             "so_snd is over-full"
         );
         let runs = pages.runs(off, len);
@@ -570,6 +576,8 @@ impl Os for SimOs {
         self.users.get(usize::from(slot)).copied().unwrap_or(0)
     }
     fn charge_pages(&mut self, _job: &SimJob, n: u32) -> bool {
-        !self.refuse(self.short.charge) && self.mem.borrow_mut().charge(self.host, n)
+        let ok = !self.refuse(self.short.charge) && self.mem.borrow_mut().charge(self.host, n);
+        self.pressure |= !ok;
+        ok
     }
 }

@@ -1,6 +1,6 @@
 //! A program at one end of a connection: it does what its plan and its dice say, then closes.
 
-use t5sim::Nanos;
+use t5sim::{Nanos, TxQueue};
 use toehold_core::os::TcpState;
 
 use crate::buf::BufId;
@@ -57,6 +57,10 @@ pub struct Plan {
     pub remap: u64,
     /// shutdown(SHUT_RD).
     pub shut_rd: u64,
+    /// A queue of the adapter's stalls, for want of descriptors.
+    pub stall: u64,
+    /// The settings change.
+    pub toggle: u64,
     /// Longest time between its turns, ns.
     pub pace: u64,
     /// Most turns before it closes.
@@ -91,6 +95,7 @@ pub struct Program {
     same: BufId,
     since: Nanos,
     shut_rd: bool,
+    stuck: bool,
     /// Longest time to the next turn while nothing happens.
     idle: Nanos,
     /// What it saw at its last turn.
@@ -133,6 +138,7 @@ impl Program {
             same,
             since: 0,
             shut_rd: false,
+            stuck: false,
             idle: 0,
             seen: (Phase::Active, 0, 0, 0),
         }
@@ -142,6 +148,12 @@ impl Program {
     #[must_use]
     pub fn done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// It had to reset the connection to end its writes.
+    #[must_use]
+    pub fn stuck(&self) -> bool {
+        self.stuck
     }
 
     /// It closes in order and reads to the end.
@@ -168,6 +180,10 @@ impl Program {
                 if w.jobs(self.e).is_empty() && w.ends[self.e].writer.is_none() {
                     w.close(self.e);
                     self.phase = Phase::Done;
+                } else if w.now - self.since > PATIENCE && !self.gone(w) {
+                    // Writes in flight cannot be cancelled, and the peer does not read.
+                    self.stuck = true;
+                    w.reset(self.e);
                 }
             }
             Phase::Done => return,
@@ -216,6 +232,18 @@ impl Program {
                 w.bufs.remap(b, run);
             }
         }
+        if self.rng.permille(p.stall) {
+            let n = self.rng.range(0, 1) as u8;
+            let q = self.rng.pick(&[TxQueue::Ctrl(n), TxQueue::Ofld(n)]);
+            let by = self.rng.range(1_000, 500_000);
+            w.card.stall_queue(w.now, q, by);
+        }
+        if self.rng.permille(p.toggle) {
+            let tun = &mut w.ends[e].tun;
+            tun.ddp ^= self.rng.one_in(3);
+            tun.tx_zcopy ^= self.rng.one_in(3);
+            tun.cache = self.rng.pick(&[0, 8, 12, 64]);
+        }
         if self.rng.permille(p.shut_rd) {
             self.shut_rd = true;
             w.shutdown_rd(e);
@@ -248,6 +276,7 @@ impl Program {
         if end.writer.take().is_some() {
             end.os.sock.snd.writer = false;
         }
+        self.since = w.now;
         self.phase = Phase::Leaving;
     }
 

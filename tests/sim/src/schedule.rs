@@ -28,6 +28,8 @@ pub struct Tally {
     pub cancels: u64,
     /// Connections that broke.
     pub broken: u64,
+    /// Programs whose writes in flight ended by a reset only.
+    pub stuck: u64,
     /// Runs in which both streams were read to the end.
     pub whole: u64,
 }
@@ -42,6 +44,7 @@ impl Tally {
         self.cancels += o.cancels;
         self.broken += o.broken;
         self.whole += o.whole;
+        self.stuck += o.stuck;
     }
 }
 
@@ -177,6 +180,8 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
         touch: some(rng, 4, 1, 200),
         remap: some(rng, 4, 1, 200),
         shut_rd: if wild { some(rng, 10, 1, 20) } else { 0 },
+        stall: some(rng, 5, 1, 200),
+        toggle: some(rng, 8, 1, 200),
         pace: rng.pick(&[1_000, 20_000, 200_000]),
         turns: rng.range(1, 100) as u32,
         closing: if wild {
@@ -289,6 +294,7 @@ fn tally(w: &mut World, programs: &[Program]) -> Tally {
             }
         }
     }
+    t.stuck = programs.iter().filter(|p| p.stuck()).count() as u64;
     for end in &w.ends {
         t.jobs += end.os.book.borrow().count as u64;
         t.read += end.os.book.borrow().next;

@@ -40,8 +40,10 @@ impl World {
         let book = &self.ends[e].os.book;
         let job = SimJob::new(book, write.is_some(), addr, len, write.unwrap_or(0));
         let id = job.id();
+        let tun = self.ends[e].tun;
         let declined = if self.ends[e].os.tcb.attached {
             self.call(e, |conn, os| {
+                conn.set_tunables(tun);
                 let r = if job.is_write() {
                     conn.aio_write(os, job)
                 } else {
@@ -321,8 +323,8 @@ impl World {
         self.error_is_true(e, id, rec, r);
         if r == Ok(0) && rec.len > 0 {
             self.ends[e].eof = true;
-            // Of the reads that a reset ends, one has the error.
-            let open = !self.ends[e].os.sock.rcv.shut && !self.aborted(e);
+            let end = &self.ends[e];
+            let open = !end.os.sock.rcv.shut && !self.aborted(e);
             assert!(!open, "end {e}: {id:?} got 0 bytes with the stream open");
         }
         let end = &self.ends[e];

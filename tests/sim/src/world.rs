@@ -92,6 +92,8 @@ pub struct End {
     pub os: SimOs,
     /// How it was opened.
     pub params: ConnParams,
+    /// Settings, taken over with each job.
+    pub tun: Tunables,
     /// Its tid, once there is one.
     pub tid: Option<u32>,
     /// The other end's number.
@@ -172,12 +174,15 @@ pub struct World {
     serial: u64,
     pub(crate) tids: BTreeMap<u32, Tid>,
     pub(crate) pending: BTreeMap<u16, Pending>,
+    pub(crate) listening: Vec<u16>,
     queue_due: BTreeMap<u16, bool>,
     ppods: u32,
     /// Steps made.
     pub steps: u64,
     /// Programs' turns that are due.
     pub turns: VecDeque<usize>,
+    /// A control queue for each port, as it must not be.
+    pub ctrl_per_port: bool,
     /// Errors of the adapter's that the test made itself.
     pub allow_card_errors: bool,
 }
@@ -217,10 +222,12 @@ impl World {
             serial: 0,
             tids: BTreeMap::new(),
             pending: BTreeMap::new(),
+            listening: Vec::new(),
             queue_due: BTreeMap::new(),
             ppods: n,
             steps: 0,
             turns: VecDeque::new(),
+            ctrl_per_port: false,
             allow_card_errors: false,
         }
     }
@@ -296,6 +303,7 @@ impl World {
             }
             Ev::Retry(e) => {
                 self.ends[e].retry_due = false;
+                self.relieve();
                 let o = self.say(e, |conn, os| conn.retry(os));
                 self.finish(e, o);
             }
@@ -312,6 +320,21 @@ impl World {
     pub(crate) fn serve(&mut self, e: usize) {
         self.ends[e].chains += 1;
         self.ask(e, false);
+    }
+
+    /// If anybody is short of pages or pods, idle page sets are let go of.
+    fn relieve(&mut self) {
+        if self
+            .ends
+            .iter_mut()
+            .any(|e| std::mem::take(&mut e.os.pressure))
+        {
+            for e in 0..self.ends.len() {
+                if self.ends[e].up && !self.ends[e].over {
+                    self.call(e, |conn, os| conn.relieve(os));
+                }
+            }
+        }
     }
 
     fn ask(&mut self, e: usize, task: bool) {
@@ -372,7 +395,7 @@ impl World {
     fn after(&mut self, e: usize) {
         while let Some((q, wr)) = self.ends[e].os.wrs.pop_front() {
             let q = match q {
-                Queue::Ctrl => TxQueue::Ctrl(self.ends[e].host as u8),
+                Queue::Ctrl => TxQueue::Ctrl(self.ctrl_of(e)),
                 Queue::Ofld => TxQueue::Ofld(self.ends[e].txq),
             };
             self.submit(q, &wr);
@@ -395,6 +418,11 @@ impl World {
         }
         self.look_at_ended(e);
         self.user_pump(e);
+        let End { conn, os, .. } = &mut self.ends[e];
+        if !os.tcb.attached {
+            // As when the module looks whether it can free the connection.
+            conn.reap(os);
+        }
     }
 
     /// What an outcome says.
@@ -404,7 +432,8 @@ impl World {
             How::None => {}
             How::TimeWait => self.tcp_twstart(e),
             How::Close => self.tcp_close(e),
-            How::Drop(why) => self.tcp_drop(e, why),
+            How::Drop(_) if o.told => self.drop_with(e, None),
+            How::Drop(why) => self.drop_with(e, Some(why)),
         }
         if o.final_cpl {
             assert!(!self.ends[e].over, "end {e}: two final CPLs");
@@ -412,15 +441,19 @@ impl World {
             self.ends[e].os.free_limbo();
             let tid = self.ends[e].tid.expect("a tid");
             self.tids.remove(&tid);
-            self.release_tid(tid, self.ends[e].host);
+            let mut b = [0; wire::TidRelease::LEN];
+            wire::TidRelease { tid }.emit(&mut b).expect("fits");
+            self.submit(TxQueue::Ctrl(self.ctrl_of(e)), &b);
         }
         self.after(e);
     }
 
-    pub(crate) fn release_tid(&mut self, tid: u32, host: usize) {
-        let mut b = [0; wire::TidRelease::LEN];
-        wire::TidRelease { tid }.emit(&mut b).expect("fits");
-        self.submit(TxQueue::Ctrl(host as u8), &b);
+    fn ctrl_of(&self, e: usize) -> u8 {
+        if self.ctrl_per_port {
+            self.ends[e].host as u8
+        } else {
+            0
+        }
     }
 
     /// After every step.
@@ -469,11 +502,22 @@ impl World {
         self.now = end;
     }
 
-    /// Run until nothing is left to happen.
+    /// Run until nothing is left to happen, and no connection is left whose peer is gone: the
+    /// chip's timers (keepalive, FIN_WAIT_2) end those, and the model of the card has none.
     pub fn run_dry(&mut self) {
         let end = self.now + 600_000_000_000;
-        while self.step() {
-            assert!(self.now < end, "never comes to rest (I9)\n{}", self.story());
+        loop {
+            while self.step() {
+                assert!(self.now < end, "never comes to rest (I9)\n{}", self.story());
+            }
+            let alone = |c: &t5sim::ConnInfo| {
+                use t5sim::TcpState::{Aborting, Closed, TimeWait};
+                c.peer_tid.is_none() && !matches!(c.state, Aborting | Closed | TimeWait)
+            };
+            let Some(c) = self.card.connections().find(alone) else {
+                return;
+            };
+            assert!(self.card.link_reset(self.now, c.tid));
         }
     }
 
@@ -523,6 +567,9 @@ impl World {
     pub fn story(&self) -> String {
         use std::fmt::Write;
         let mut s = format!("at {} ns, step {}\n", self.now, self.steps);
+        let m = self.mem.borrow();
+        let _ = writeln!(s, "wired and charged: {:?} {:?}", m.wired(0), m.wired(1));
+        drop(m);
         for (e, end) in self.ends.iter().enumerate() {
             let o = &end.os;
             let _ = writeln!(
