@@ -68,6 +68,13 @@
 #define TH_QUICK_HOLD_WIRES
 #endif
 
+/* 13: vm_page_all_valid() reads a volatile field. */
+#if __FreeBSD_version >= 1300000
+#define TH_PAGE_VALID(m)	vm_page_all_valid(m)
+#else
+#define TH_PAGE_VALID(m)	((m)->valid == VM_PAGE_BITS_ALL)
+#endif
+
 /* 13: vmspaces are counted by refcount(9). */
 #if __FreeBSD_version >= 1300000
 #define TH_VMSPACE_REF(vm)	refcount_acquire(&(vm)->vm_refcnt)

@@ -120,6 +120,19 @@ th_snd_flush(struct socket *so)
 	sbflush(&so->so_snd);
 }
 
+struct mbuf *
+th_snd_take(struct socket *so)
+{
+	struct sockbuf *sb;
+	struct mbuf *m;
+
+	sb = &so->so_snd;
+	SOCKBUF_LOCK(sb);
+	m = sbcut_locked(sb, sbused(sb));
+	SOCKBUF_UNLOCK(sb);
+	return (m);
+}
+
 bool
 th_snd_io_trylock(struct socket *so)
 {

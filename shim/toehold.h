@@ -257,6 +257,8 @@ void th_rcv_io_unlock(struct socket *);
 bool th_snd_autosize(struct socket *);
 void th_snd_drop(struct socket *, uint32_t n);
 void th_snd_flush(struct socket *);
+/* All of so_snd, the caller's now; NULL if there is nothing. */
+struct mbuf *th_snd_take(struct socket *);
 bool th_snd_io_trylock(struct socket *);
 void th_snd_io_unlock(struct socket *);
 int th_so_take_error(struct socket *);		/* 0: none */
@@ -437,6 +439,8 @@ int th_pages_hold(struct th_tom *, struct kaiocb *, uint64_t addr,
 /* Any context that holds no spin lock: unwire. */
 void th_pages_rele(struct th_tom *, struct th_pages *);
 void th_pages_dirty(struct th_pages *);
+/* Any context.  No page has been truncated away since it was held. */
+bool th_pages_valid(struct th_pages *);
 /* Address space and map generation of the job's process, for cache keys. */
 void th_job_space(struct kaiocb *, uint64_t *space, uint32_t *generation);
 /* May `n' more pages be wired system wide? */
@@ -453,6 +457,9 @@ uint32_t th_rcv_copy(struct socket *, struct th_pages *, uint32_t off,
  */
 int th_rcv_append_pages(struct socket *, struct th_pages *, uint32_t off,
     uint32_t len);
+/* Copy bytes; offsets from the start of each first page. */
+void th_pages_copy(struct th_pages *, uint32_t off, struct th_pages *to,
+    uint32_t at, uint32_t len);
 /* memmove() within the pages; offsets from the start of the first. */
 void th_pages_move(struct th_pages *, uint32_t from, uint32_t to,
     uint32_t len);

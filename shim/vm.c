@@ -154,6 +154,10 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 	return (0);
 }
 
+/*
+ * A truncation leaves wired pages where they are, but invalid: the next fault
+ * fills them anew, and what is written to them before that is lost.
+ */
 void
 th_pages_dirty(struct th_pages *p)
 {
@@ -162,7 +166,21 @@ th_pages_dirty(struct th_pages *p)
 
 	pg = th_pages_c(p);
 	for (i = 0; i < p->count; i++)
-		vm_page_dirty(pg->ma[i]);
+		if (TH_PAGE_VALID(pg->ma[i]))
+			vm_page_dirty(pg->ma[i]);
+}
+
+bool
+th_pages_valid(struct th_pages *p)
+{
+	struct th_pages_c *pg;
+	u_int i;
+
+	pg = th_pages_c(p);
+	for (i = 0; i < p->count; i++)
+		if (!TH_PAGE_VALID(pg->ma[i]))
+			return (false);
+	return (true);
 }
 
 void
@@ -282,6 +300,20 @@ th_pages_move(struct th_pages *p, uint32_t from, uint32_t to, uint32_t len)
 			from += n;
 			to += n;
 		}
+	}
+}
+
+void
+th_pages_copy(struct th_pages *p, uint32_t off, struct th_pages *to,
+    uint32_t at, uint32_t len)
+{
+	uint8_t buf[512];
+	uint32_t n;
+
+	for (; len > 0; off += n, at += n, len -= n) {
+		n = MIN(len, sizeof(buf));
+		(void)th_pages_io(p, off, buf, n, UIO_READ);
+		(void)th_pages_io(to, at, buf, n, UIO_WRITE);
 	}
 }
 

@@ -2,7 +2,15 @@
 //!
 //! Context: inpcb write lock, and the socket's send I/O lock (by trylock) while bytes are
 //! appended, so that no write(2) in progress is cut in two. Jobs are served first come, first
-//! served. A job is parked until its last byte is queued, then kept until the peer has
+//! served.
+//!
+//! so_snd's high-water mark bounds what write(2) copies into the kernel. Held pages cost no kernel
+//! memory, so jobs may go past it, up to a window of their own. Like a congestion window it grows
+//! by what is acknowledged, but only if less than a work request is left for the adapter: neither
+//! a peer that does not read nor want of credits makes it grow. Nothing waits for autosizing or
+//! for a worker.
+//!
+//! A job is parked until its last byte is queued, then kept until the peer has
 //! acknowledged that byte: the adapter reads the pages again when it retransmits, so neither
 //! the job ends nor its pages go before (I3). If the connection is aborted, that is when the
 //! final CPL has come.
@@ -10,7 +18,7 @@
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
 use crate::shared::Shared;
-use crate::tx::{Tx, TxFlags, seq_lt};
+use crate::tx::{MAX_CHUNK, Tx, TxFlags, seq_lt};
 
 mod pages;
 
@@ -20,6 +28,11 @@ use pages::{Wanted, attach, most_sets, piece, sets_used};
 pub const PIECE: usize = 8 << 20;
 /// Earlier pieces of a job whose last bytes may still be in flight.
 const LEFT: usize = 4;
+/// Most bytes of so_snd that the window of write jobs grows to: a bandwidth-delay product of
+/// 100 Gb/s and a third of a millisecond.
+pub const MAX_WND: u32 = 4 << 20;
+/// Most bytes appended at once, so that a shortage of mbufs does not refuse all there is room for.
+const MAX_APPEND: u32 = 256 << 10;
 
 /// Write jobs of a connection.
 pub(crate) struct Writes<O: Os> {
@@ -40,6 +53,12 @@ pub(crate) struct Writes<O: Os> {
     span: usize,
     /// The piece last asked for ahead of its turn: job and offset.
     ahead: Option<(JobId, usize)>,
+    /// Bytes that so_snd may hold for jobs to go on, whatever its high-water mark.
+    wnd: u32,
+    /// Most that `wnd` grows to.
+    wnd_max: u32,
+    /// The window stopped a job, and so_snd holds no whole work request for the adapter.
+    starved: bool,
 }
 
 #[cfg(test)]
@@ -49,7 +68,7 @@ impl<O: Os> Writes<O> {
         let front = self.parked.front();
         std::format!(
             "{} parked (first at {:?} of {:?}, slot {:?}), {} sent, want {}, hold {}, io_busy {}, \
-             kicked {}, so_snd {} of {}",
+             kicked {}, so_snd {} of {}, window {}",
             self.parked.len(),
             front.map(|j| j.done()),
             front.map(|j| j.len()),
@@ -61,6 +80,7 @@ impl<O: Os> Writes<O> {
             self.kicked,
             os.snd_used(),
             os.snd_hiwat(),
+            self.wnd,
         )
     }
 }
@@ -77,7 +97,42 @@ impl<O: Os> Writes<O> {
             hold: false,
             span: PIECE,
             ahead: None,
+            wnd: 0,
+            wnd_max: 0,
+            starved: false,
         }
+    }
+
+    /// The connection is up: the window starts at `wnd` and never grows past `max`.
+    pub(crate) fn open(&mut self, wnd: u32, max: u32) {
+        self.wnd = wnd.min(MAX_WND);
+        self.wnd_max = max.min(MAX_WND).max(self.wnd);
+    }
+
+    /// The window.
+    pub(crate) fn wnd(&self) -> u32 {
+        self.wnd
+    }
+
+    /// `n` bytes are acknowledged. If the adapter waited for bytes, more may be outstanding.
+    pub(crate) fn grow(&mut self, n: u32) {
+        if core::mem::take(&mut self.starved) {
+            self.wnd = self.wnd.saturating_add(n).min(self.wnd_max);
+        }
+    }
+
+    /// Bytes of a job with `left` to go that may be appended now: the room below so_snd's
+    /// high-water mark, as for any writer, or in the window. None rather than a few.
+    fn room(&self, os: &O, left: u32) -> u32 {
+        let space = u32::try_from(os.snd_space()).unwrap_or(0);
+        let ahead = self.wnd.saturating_sub(os.snd_used());
+        let few = |n: u32, enough: u32| n < enough.clamp(1, left.max(1));
+        let space = match os.snd_lowat().min(os.snd_hiwat()) {
+            enough if few(space, enough) => 0,
+            _ => space,
+        };
+        let ahead = if few(ahead, self.wnd / 8) { 0 } else { ahead };
+        space.max(ahead).min(MAX_APPEND)
     }
 
     /// Jobs, and earlier pieces of them: at most so many page sets are in use.
@@ -115,8 +170,9 @@ impl<O: Os> Writes<O> {
         }
     }
 
-    /// Everything before `upto` is acknowledged.
-    pub(crate) fn acked(&mut self, os: &mut O, upto: u32) {
+    /// Everything before `upto` is acknowledged. True if a job ended.
+    pub(crate) fn acked(&mut self, os: &mut O, upto: u32) -> bool {
+        let mut ended = false;
         for l in &mut self.left {
             if let Some((slot, mark)) = *l
                 && !seq_lt(upto, mark)
@@ -135,8 +191,10 @@ impl<O: Os> Writes<O> {
                 os.aiotx_finish(job, Ok(n));
                 // A page set may be free now.
                 self.hold = false;
+                ended = true;
             }
         }
+        ended
     }
 
     /// Nothing queued is read by the adapter any more.
@@ -320,14 +378,13 @@ impl<O: Os> Tx<O> {
     fn refill_one(&mut self, sh: &mut Shared<O>, os: &mut O, locked: &mut bool) -> Step {
         let w = &mut self.writes;
         let (jobs, span) = (w.jobs(), w.span);
-        let Some(job) = w.parked.front_mut() else {
+        let Some(job) = w.parked.front() else {
             return Step::Stop;
         };
         let (done, len) = (job.done(), job.len());
         let left = u32::try_from(len.saturating_sub(done)).unwrap_or(u32::MAX);
-        let space = u32::try_from(os.snd_space()).unwrap_or(0);
-        let enough = os.snd_lowat().min(os.snd_hiwat());
-        if space < enough.clamp(1, left.max(1)) {
+        let room = w.room(os, left);
+        if room == 0 {
             if done > 0 && os.nonblocking() {
                 // What fitted is the answer.
                 if let Some(job) = w.parked.pop_front() {
@@ -335,8 +392,12 @@ impl<O: Os> Tx<O> {
                 }
                 return Step::Again;
             }
+            w.starved = os.snd_used().saturating_sub(self.cred.in_flight()) < MAX_CHUNK;
             return Step::Stop;
         }
+        let Some(job) = w.parked.front_mut() else {
+            return Step::Stop;
+        };
         if job.slot().is_none() {
             attach(sh, os, jobs, span, job);
         }
@@ -353,9 +414,9 @@ impl<O: Os> Tx<O> {
             return Step::Again;
         };
         let end = off + held;
-        let n = space.min(u32::try_from(end - done).unwrap_or(0));
-        let room = w.left.iter().position(Option::is_none);
-        if done + n as usize == end && end < len && room.is_none() {
+        let n = room.min(u32::try_from(end - done).unwrap_or(0));
+        let place = w.left.iter().position(Option::is_none);
+        if done + n as usize == end && end < len && place.is_none() {
             return Step::Stop;
         }
         if !*locked {
@@ -387,7 +448,7 @@ impl<O: Os> Tx<O> {
             // On to the next piece; this one's pages stay until it is acknowledged.
             let mark = job.mark();
             job.set_slot(None);
-            if let Some(l) = room.and_then(|i| w.left.get_mut(i)) {
+            if let Some(l) = place.and_then(|i| w.left.get_mut(i)) {
                 *l = Some((slot, mark));
             }
             attach(sh, os, jobs, span, job);

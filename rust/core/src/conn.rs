@@ -280,6 +280,10 @@ impl<O: Os> Conn<O> {
     /// with [`Conn::pages_ready`]; the job named stays valid until then. A worker that was asked
     /// for ([`Os::kick_worker`]) repeats this until the answer is `None`.
     pub fn want_pages(&mut self, os: &mut O) -> Option<Want> {
+        // Reads that have ended are seen to even when the connection is gone.
+        if let Some(w) = self.rx.want_mend(&mut self.sh, os) {
+            return Some(w);
+        }
         if !self.alive(os) {
             return None;
         }
@@ -296,10 +300,15 @@ impl<O: Os> Conn<O> {
         } else {
             self.rx.pages_ready(&mut self.sh, os, ticket, pages);
         }
+        if self.over() {
+            // They came too late to be of use.
+            self.sh.sets.release_idle(os);
+        }
     }
 
     /// A shortage may be over.
     pub fn retry(&mut self, os: &mut O) -> Outcome {
+        self.rx.retry_mend(os);
         if !self.flags.contains(Flags::ESTABLISHED) || self.over() {
             return Outcome::NONE;
         }
@@ -359,6 +368,11 @@ impl<O: Os> Conn<O> {
     /// The kernel holds no socket of ours any more.
     pub(crate) fn gone(&self, os: &O) -> bool {
         self.flags.contains(Flags::DETACHED) || os.dropped()
+    }
+
+    /// The adapter may read what lies, or lay, in so_snd.
+    pub fn sending(&self) -> bool {
+        self.flags.contains(Flags::ESTABLISHED) && !self.over()
     }
 
     /// The adapter is done with the tid.

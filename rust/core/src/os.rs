@@ -13,7 +13,9 @@ use crate::sgl::Sgl;
 /// Egress queue of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Queue {
-    /// The control queue: TCB updates, page pods, receive credits.
+    /// The control queue: TCB updates, page pods, receive credits. One for all connections of the
+    /// adapter, whatever their port, and for CPL_TID_RELEASE: page pods and tids change hands,
+    /// and what their last owner had queued must not run after what their next one queues.
     Ctrl,
     /// The offload transmit queue: payload, FLOWC, close and abort.
     Ofld,
@@ -89,6 +91,9 @@ pub trait Pages {
     fn phys(&self, i: usize) -> u64;
     /// Mark every page dirty: the adapter has written to them.
     fn dirty(&mut self);
+    /// True if each page still is part of what was mapped. The map's generation does not tell:
+    /// a file or shared-memory object that is truncated takes its pages away under the mapping.
+    fn current(&self) -> bool;
 }
 
 /// What makes two buffers the same buffer (invariant I7).
@@ -286,6 +291,8 @@ pub trait Os: Sized {
     /// Move `len` bytes within held pages, `from` and `to` counted from the start of the first
     /// page; the ranges may overlap (`memmove`).
     fn pages_move(&mut self, pages: &Self::Pages, from: u32, to: u32, len: u32);
+    /// Copy `len` bytes between held pages, which may be the same, but then not overlap.
+    fn pages_copy(&mut self, from: &Self::Pages, off: u32, to: &Self::Pages, at: u32, len: u32);
     /// One received chain out of two, `head` first (`m_cat`).
     fn mbuf_join(&mut self, head: Self::Mbuf, tail: Self::Mbuf) -> Self::Mbuf;
     /// Grow so_rcv after `n` bytes arrived, if autosizing is on (`tcp_autorcvbuf`).

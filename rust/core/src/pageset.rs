@@ -36,6 +36,8 @@ enum Body<P> {
         key: PageKey,
         pages: P,
         pods: Option<SetPods>,
+        /// Some page was taken away from what is mapped: never to be found again.
+        gone: bool,
     },
 }
 
@@ -118,16 +120,31 @@ impl<O: Os> PageSets<O> {
     /// not add a user.
     pub fn lookup(&mut self, os: &mut O, key: &PageKey) -> Option<u16> {
         let stamp = self.tick();
-        let (i, slot) = self
-            .slots
-            .as_mut()
-            .iter_mut()
-            .enumerate()
-            .find(|(_, s)| matches!(&s.body, Body::Held { key: k, .. } if k == key))?;
-        slot.stamp = stamp;
+        let (i, slot) =
+            self.slots.as_mut().iter_mut().enumerate().find(
+                |(_, s)| matches!(&s.body, Body::Held { key: k, gone: false, .. } if k == key),
+            )?;
         let id = u16::try_from(i).ok()?;
+        if let Body::Held { pages, gone, .. } = &mut slot.body
+            && !pages.current()
+        {
+            *gone = true;
+            if os.slot_users(id) == 0 {
+                self.drop_slot(os, i);
+            }
+            return None;
+        }
+        slot.stamp = stamp;
         os.count(Counter::CacheHit, 1);
         Some(id)
+    }
+
+    /// A ticket for pages that are only looked at: [`PageSets::fill`] knows none such.
+    pub(crate) fn loose_ticket(&mut self) -> Ticket {
+        Ticket {
+            slot: u16::MAX,
+            serial: self.tick(),
+        }
     }
 
     /// Reserve a slot for the pages of `key`, about to be held for `job`, and charge them to the
@@ -190,6 +207,7 @@ impl<O: Os> PageSets<O> {
             key,
             pages,
             pods: None,
+            gone: false,
         };
         Ok(ticket.slot)
     }
@@ -243,7 +261,9 @@ impl<O: Os> PageSets<O> {
         slot: u16,
     ) -> Option<(&PageKey, &O::Pages, &mut Option<SetPods>)> {
         match &mut self.slots.as_mut().get_mut(usize::from(slot))?.body {
-            Body::Held { key, pages, pods } => Some((key, pages, pods)),
+            Body::Held {
+                key, pages, pods, ..
+            } => Some((key, pages, pods)),
             _ => None,
         }
     }
@@ -340,13 +360,14 @@ impl<O: Os> PageSets<O> {
         let mut best: Option<(usize, bool, u32)> = None;
         for (i, s) in self.slots.as_ref().iter().enumerate() {
             let Ok(id) = u16::try_from(i) else { break };
-            let Body::Held { key: k, .. } = &s.body else {
+            let Body::Held { key: k, gone, .. } = &s.body else {
                 continue;
             };
             if os.slot_users(id) != 0 {
                 continue;
             }
-            let stale = key.is_some_and(|n| k.space == n.space && k.generation != n.generation);
+            let old = |n: &PageKey| k.space == n.space && k.generation != n.generation;
+            let stale = *gone || key.is_some_and(old);
             let age = self.clock.wrapping_sub(s.stamp);
             if best.is_none_or(|(_, bs, ba)| (stale, age) > (bs, ba)) {
                 best = Some((i, stale, age));

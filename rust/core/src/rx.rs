@@ -20,6 +20,7 @@ mod check;
 mod cpl;
 mod credits;
 mod landed;
+mod mend;
 mod pages;
 mod pump;
 
@@ -49,6 +50,13 @@ pub struct Rx<O: Os> {
     kicked: bool,
     /// Pages could not be had; wait for a retry before asking again.
     hold: bool,
+    /// Reads that have ended and wait for [`mend`], with all that ended after them.
+    ended: O::Jobs,
+    /// The first queued read waits for it, before it goes on to its next piece.
+    stuck: Option<JobId>,
+    mend: Option<mend::Mend>,
+    /// Memory was short for that; wait for a retry.
+    mend_hold: bool,
     /// Span of a piece, less than [`MAX_SPAN`] only while the budgets are short.
     span: u32,
     /// Received chains that cannot go to so_rcv before landed buffers are settled: what came
@@ -100,6 +108,10 @@ impl<O: Os> Rx<O> {
             want: None,
             kicked: false,
             hold: false,
+            ended: O::Jobs::default(),
+            stuck: None,
+            mend: None,
+            mend_hold: false,
             span: MAX_SPAN,
             parked: [None, None],
             psh: false,
@@ -215,6 +227,7 @@ impl<O: Os> Rx<O> {
 
     /// A shortage may be over.
     pub fn retry(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        self.retry_mend(os);
         if self.dead {
             return;
         }
@@ -229,7 +242,7 @@ impl<O: Os> Rx<O> {
     /// No job is here, nothing is posted, no worker is to come.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.quiet() && self.want.is_none()
+        self.quiet() && self.want.is_none() && self.ended.is_empty() && self.mend.is_none()
     }
 
     /// The stream has ended, and every read with it.

@@ -1,24 +1,38 @@
 //! Transmit: what lies in so_snd goes out as FW_OFLD_TX_DATA_WRs, as far as credits allow.
 //!
 //! Context: inpcb write lock. Bytes leave so_snd when CPL_FW4_ACK returns the credits of the
-//! work request that carried them. A shortage of credits suspends transmit until a quarter of
-//! them is back; a shortage of work requests is retried ([`Os::retry_later`]).
+//! work request that carried them. A shortage of credits suspends transmit until there are enough
+//! for a work request worth its header; a shortage of work requests is retried ([`Os::retry_later`]).
 
 use bitflags::bitflags;
 use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData};
 
-use crate::aiotx::Writes;
+use crate::aiotx::{MAX_WND, Writes};
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
 use crate::sgl::{MAX_SEGS, Sgl};
 use crate::shared::Shared;
-use crate::txcredits::{MAX_PLEN, MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
+use crate::txcredits::{MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
 use crate::wr;
 
 /// Payload bytes that go as immediate data: what one 64-byte descriptor holds beside the header.
 pub const MAX_IMM: u32 = 48;
 /// A work request carries no less than this if so_snd has it, however small so_snd is.
 const MIN_CHUNK: u32 = 32 * 1024;
+/// Nor more than this: acknowledgements come by work request.
+pub(crate) const MAX_CHUNK: u32 = 256 * 1024;
+/// Payload for which a completion is asked for at the latest.
+const COMPL_BYTES: u32 = 64 * 1024;
+/// A work request takes no more than this part of all credits. They come back when its last byte
+/// is acknowledged, so a few long ones would keep idle what many short ones use; yet each pays for
+/// its header. Six are about where the two balance.
+const WR_PART: u16 = 6;
+/// But this many if it needs them.
+const WR_CREDITS: u16 = 16;
+/// Least credits worth a work request: of fewer, most go into its header.
+const FEW_CREDITS: u16 = 4;
+/// Fewer bytes unsent than this do not fill a work request.
+const SHORT: u32 = 96 * 1024;
 
 /// What transmit needs to know when the connection comes up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +129,8 @@ impl<O: Os> Tx<O> {
     ) {
         self.cred = TxCredits::new(wr_credits);
         self.params = params;
+        let set = u32::try_from(sh.tun.sndbuf).ok().filter(|n| *n > 0);
+        self.writes.open(params.sndbuf, set.unwrap_or(MAX_WND));
         self.acked = sh.seq.snd_una;
         self.flags.set(TxFlags::FLOWC_SEQ, seq);
         if !self.send_flowc(sh, os) {
@@ -216,16 +232,49 @@ impl<O: Os> Tx<O> {
         }
         let plen = self.cred.give_back(cpl.credits);
         let plen = plen.map_err(|_| BadCpl("CPL_FW4_ACK returns credits that are not out"))?;
-        let total = self.cred.total();
-        if self.cred.avail() >= total / 4 {
+        if self.cred.avail() >= FEW_CREDITS.min(self.cred.total()) {
             self.flags.remove(TxFlags::SUSPENDED);
         }
-        self.drop_acked(sh, os, plen, gone);
+        let ended = self.drop_acked(sh, os, plen, gone);
         if !gone {
-            self.pump(sh, os);
+            if !(ended && self.rather_wait(sh, os)) {
+                self.pump(sh, os);
+            }
             os.publish(&sh.seq);
         }
         Ok(())
+    }
+
+    /// A program whose write has just ended is about to come with the next. If credits are scarce,
+    /// that one had better share a work request with what little is left here. Otherwise that goes
+    /// with the next acknowledgement, which is on its way.
+    fn rather_wait(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
+        if !self.cred.scarce() || self.flags.contains(TxFlags::SEND_FIN) {
+            return false;
+        }
+        self.refill(sh, os);
+        self.unsent(os) < SHORT
+    }
+
+    /// Most credits of one work request.
+    fn wr_credits(&self) -> u16 {
+        (self.cred.total() / WR_PART).clamp(WR_CREDITS, u16::from(MAX_WR_CREDITS))
+    }
+
+    /// Fewer credits than this are not worth a work request of their own if more would fit it: its
+    /// header would take too large a part of them. While there is enough for a long one, they wait
+    /// for the next that come back, or there would be short ones for ever.
+    fn few_credits(&self, unsent: u32) -> u16 {
+        if unsent > SHORT {
+            self.wr_credits() * 7 / 8
+        } else {
+            FEW_CREDITS
+        }
+    }
+
+    /// Bytes of so_snd that the adapter has not been given.
+    fn unsent(&self, os: &O) -> u32 {
+        os.snd_used().saturating_sub(self.cred.in_flight())
     }
 
     /// The peer has acknowledged all, our FIN included.
@@ -234,10 +283,10 @@ impl<O: Os> Tx<O> {
         self.drop_acked(sh, os, plen, gone);
     }
 
-    /// `plen` more bytes need not be sent again.
-    fn drop_acked(&mut self, sh: &mut Shared<O>, os: &mut O, plen: u32, gone: bool) {
+    /// `plen` more bytes need not be sent again. True if that ended a write job.
+    fn drop_acked(&mut self, sh: &mut Shared<O>, os: &mut O, plen: u32, gone: bool) -> bool {
         if plen == 0 {
-            return;
+            return false;
         }
         self.acked = self.acked.wrapping_add(plen);
         if seq_lt(sh.seq.snd_una, self.acked) {
@@ -246,13 +295,15 @@ impl<O: Os> Tx<O> {
         if !gone {
             os.snd_drop(plen);
         }
-        self.writes.acked(os, self.acked);
+        self.writes.grow(plen);
+        self.writes.acked(os, self.acked)
     }
 
     /// Hand unsent bytes to the adapter. True if so_snd was made larger.
     fn push(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
         let mut grew = false;
         let mut sent = false;
+        self.send_sndbuf(sh, os);
         while self.may_send() {
             if !self.cred.can_take(MIN_TX_CREDITS as u8) {
                 self.flags |= TxFlags::SUSPENDED;
@@ -280,15 +331,27 @@ impl<O: Os> Tx<O> {
 
     /// One work request.
     fn push_one(&mut self, sh: &mut Shared<O>, os: &mut O, grew: &mut bool) -> Pass {
-        let credits = self.cred.avail().min(u16::from(MAX_WR_CREDITS)) as u8;
+        let credits = self.cred.avail().min(self.wr_credits()) as u8;
         let hiwat = os.snd_hiwat();
         // Acknowledgements come by work request: several must fit so_snd, or each refill would
         // wait for the last byte of a buffer-full.
-        let max = (hiwat / 4).clamp(MIN_CHUNK, MAX_PLEN);
+        let room = match self.writes.quiet() {
+            true => hiwat,
+            false => hiwat.max(self.writes.wnd()),
+        };
+        let max = (room / 4).clamp(MIN_CHUNK, MAX_CHUNK);
         let mut sgl = Sgl::new(max_dsgl_nsegs(credits));
         let unsent = os.snd_unsent(max, &mut sgl);
         let plen = sgl.len();
         if plen == 0 {
+            return Pass::Idle;
+        }
+        if unsent.more
+            && sgl.is_full()
+            && u16::from(credits) < self.few_credits(self.unsent(os))
+            && self.cred.completion_due()
+        {
+            self.flags |= TxFlags::SUSPENDED;
             return Pass::Idle;
         }
         let zcopy = os.snd_zcopy_octets(plen);
@@ -301,9 +364,10 @@ impl<O: Os> Tx<O> {
         };
         let cost = (len / 16) as u8;
         let used = u64::from(os.snd_used());
+        let quiet = self.cred.plen_nocompl().saturating_add(plen);
         let compl = self.cred.wants_compl(cost)
-            || (used * 8 > u64::from(hiwat) * 5
-                && self.cred.plen_nocompl().saturating_add(plen) >= hiwat / 4)
+            || quiet >= COMPL_BYTES
+            || (used * 8 > u64::from(hiwat) * 5 && quiet >= hiwat / 4)
             // A write job ends with the acknowledgement of its last byte: ask for it.
             || (!unsent.more && !self.writes.quiet());
         let wr = OfldTxData {
@@ -416,6 +480,33 @@ impl<O: Os> Tx<O> {
         let _ = self.cred.take((len / 16) as u8, 0, false);
         self.flags |= TxFlags::FLOWC_SENT;
         true
+    }
+
+    /// Have the adapter buffer as much as write jobs may have outstanding. A size set by
+    /// `toe.sndbuf` stays. For want of credits or of a work request it stays as it is till the
+    /// next time.
+    fn send_sndbuf(&mut self, sh: &Shared<O>, os: &mut O) {
+        let want = self.writes.wnd();
+        if want <= self.params.sndbuf || !self.may_send() || !self.cred.can_take(1) {
+            return;
+        }
+        let n = self
+            .params
+            .sndbuf
+            .saturating_mul(2)
+            .clamp(want, MAX_WND.max(want));
+        let flowc = Flowc {
+            tid: sh.id.tid,
+            params: &[(FlowcParam::SndBuf, n)],
+        };
+        let len = Flowc::len(1);
+        let sent = wr::send(os, Queue::Ofld, len, |b| {
+            let _ = flowc.emit(b);
+        });
+        if sent.is_ok() {
+            let _ = self.cred.take((len / 16) as u8, 0, false);
+            self.params.sndbuf = n;
+        }
     }
 
     /// CPL_ABORT_REQ; its credits are kept aside. False: no work request.

@@ -85,13 +85,25 @@ impl TxCredits {
     }
 
     /// True if the bookkeeping asks for a completion with a work request of this size: credits
-    /// are down to 3/8 and a quarter of them went out with no completion asked for.
+    /// are down to 3/8 and a sixteenth of them went out with no completion asked for.
     #[must_use]
     pub fn wants_compl(&self, credits: u8) -> bool {
         let left = u32::from(self.avail.saturating_sub(u16::from(credits)));
         let quiet = u32::from(self.nocompl) + u32::from(credits);
         let total = u32::from(self.total);
-        left * 8 <= total * 3 && quiet * 4 >= total
+        left * 8 <= total * 3 && quiet * 16 >= total
+    }
+
+    /// A completion was asked for and has not come.
+    #[must_use]
+    pub fn completion_due(&self) -> bool {
+        self.total - self.avail > self.nocompl
+    }
+
+    /// More than half of the credits are out, and some will come back by themselves.
+    #[must_use]
+    pub fn scarce(&self) -> bool {
+        self.avail < self.total / 2 && self.completion_due()
     }
 
     /// Payload bytes that went out since a completion was last asked for.

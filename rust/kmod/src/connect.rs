@@ -2,7 +2,7 @@
 
 use kpi::inp::{InpGuard, Locked};
 use kpi::l2::L2;
-use kpi::mem::Arc;
+use kpi::mem::{Arc, Wait};
 use kpi::{Error, sys};
 use toehold_core::errno::Errno;
 use toehold_core::open::{CongAlgo, ConnParams, FourTuple, Link, Ntuple, Wish, act_open_req};
@@ -80,12 +80,16 @@ pub fn connect(
 ) -> Result<(), Error> {
     let l2 = L2::get(adapter.tom, vi, nexthop)?;
     let mem = Reserved::new()?;
+    let entry = Arc::<Tid>::reserve(Wait::No)?;
     let (wish, iss) = wish(adapter, g.locked());
     let params = ConnParams::active(&wish, &adapter.info.mtus);
     let link = link(adapter, vi, &l2);
 
     let atid = adapter.tom.atid_alloc().ok_or(Error::ENOMEM)?;
     let toep = Toepcb::new(mem, adapter, g, vi, l2, params);
+    if let Some(inner) = toep.inner(g) {
+        inner.entry = Some(entry);
+    }
     drop(adapter.atids.put(atid, toep.clone()));
     g.locked().set_rcv_scale(params.wscale);
     // Before the request goes out: the reply may be here at once.
@@ -134,18 +138,14 @@ pub fn established(adapter: &Arc<Adapter>, cpl: &ActEstablish) {
         return;
     };
     adapter.tom.atid_free(atid);
-    let Ok(entry) = Arc::new(kpi::mem::Wait::No, || Tid::Toep(toep.clone())) else {
-        // Without an entry nothing of the connection can be heard: the peer is left to time out.
-        adapter
-            .tom
-            .log(c"no memory for a connection", u64::from(cpl.tid), 0);
-        fail(adapter, &toep, Errno::ENOMEM);
-        adapter.release_tid(cpl.tid, toep.vi.port);
-        return;
-    };
-    drop(adapter.tids.put(cpl.tid, entry));
     let _vnet = toep.vnet.enter();
     let mut g = toep.inp().lock();
+    // It was made with the request, and an atid is answered once.
+    let Some(entry) = toep.inner(&mut g).and_then(|i| i.entry.take()) else {
+        return;
+    };
+    let held = toep.clone();
+    drop(adapter.tids.put(cpl.tid, entry.fill(|| Tid::Toep(held))));
     let o = Toepcb::established(
         &toep,
         &mut g,

@@ -318,9 +318,7 @@ extern "C" fn toehold_send_fin(p: *mut c_void, inp: *mut inpcb) -> i32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn toehold_send_rst(p: *mut c_void, inp: *mut inpcb) -> i32 {
-    on_toep(p, inp, |t, mut g| {
-        let _ = Toepcb::run(t, &mut g, |conn, os| conn.send_rst(os));
-    });
+    on_toep(p, inp, |t, mut g| Toepcb::send_rst(t, &mut g));
     0
 }
 

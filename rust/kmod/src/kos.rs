@@ -33,6 +33,9 @@ impl os::Pages for KPages {
     fn dirty(&mut self) {
         self.0.dirty();
     }
+    fn current(&self) -> bool {
+        self.0.current()
+    }
 }
 
 kpi::job_newtype! {
@@ -132,6 +135,12 @@ impl Kos {
     /// The kernel has let go of the tcpcb.
     pub fn detach(&mut self) {
         self.attached = false;
+    }
+
+    /// All of so_snd, which the kernel is about to free.
+    pub fn take_snd(&mut self) -> Option<Mbuf> {
+        self.sent = 0;
+        self.so()?.snd_take()
     }
 
     fn so(&self) -> Option<Socket<'_>> {
@@ -283,6 +292,10 @@ impl Os for Kos {
 
     fn pages_move(&mut self, pages: &KPages, from: u32, to: u32, len: u32) {
         pages.0.move_bytes(from, to, len);
+    }
+
+    fn pages_copy(&mut self, from: &KPages, off: u32, to: &KPages, at: u32, len: u32) {
+        from.0.copy_to(off, &to.0, at, len);
     }
 
     fn mbuf_join(&mut self, head: Mbuf, tail: Mbuf) -> Mbuf {

@@ -34,6 +34,9 @@ mod owed {
     pub(super) const RPL: u8 = 1 << 2;
     /// And then the tid is over.
     pub(super) const END: u8 = 1 << 3;
+    /// CPL_PASS_ACCEPT_RPL: the kernel has answered the SYN already and does so once only, so
+    /// that no later SYN of the peer helps.
+    pub(super) const SYNACK: u8 = 1 << 4;
 }
 
 /// A SYN that we answered.
@@ -147,7 +150,6 @@ fn offload(
         ecn: cpl.tcpopt.ecn,
     };
     let params = ConnParams::passive(&wish, &adapter.info.mtus, &peer);
-    let link = connect::link(adapter, &vi, &l2);
     let (l3_off, tcp_off) = (s.l3_off, s.tcp_off);
     let room = match (
         Arc::<Synqe>::reserve(Wait::No),
@@ -184,35 +186,33 @@ fn offload(
         return Err((Error(2), None));
     }
     let mut g = lctx.inp.inp().lock();
-    let rpl = pass_accept_rpl(&params, &link, cpl.tid, synqe.iss.load(Ordering::Relaxed));
     let held = synqe.clone();
     drop(adapter.tids.put(cpl.tid, room.1.fill(|| Tid::Synqe(held))));
     let Some(parts) = synqe.parts.enter(&mut g) else {
         return Err((Error(22), None));
     };
     parts.syn = Some(m);
-    let mut wr = [0; 64];
-    let sent = match (wr.get_mut(..PassAcceptRpl::len(adapter.chip)), &parts.l2) {
-        (Some(b), Some(l2)) => match rpl.emit(b, adapter.chip) {
-            Ok(()) => l2.send(vi.port, b, SYNACK | u64::from(cpl.tid)),
-            Err(_) => Err(Error(22)),
-        },
-        _ => Err(Error(22)),
-    };
-    if sent.is_err() {
-        let m = parts.syn.take();
-        drop(g);
-        drop(adapter.tids.take(cpl.tid));
-        return Err((NOT_OURS, m));
+    match synqe.answer(adapter, parts) {
+        Ok(()) => Ok(()),
+        Err(Error::ENOMEM) => {
+            synqe.owed.fetch_or(owed::SYNACK, Ordering::AcqRel);
+            adapter.sweep_soon();
+            Ok(())
+        }
+        Err(_) => {
+            let m = parts.syn.take();
+            drop(g);
+            drop(adapter.tids.take(cpl.tid));
+            Err((NOT_OURS, m))
+        }
     }
-    Ok(())
 }
 
 /// Cookie of a work request that carries a SYN|ACK: the tid, with this bit.
 pub const SYNACK: u64 = 1 << 32;
 
 /// The SYN|ACK was never sent: no next hop. Task context, net epoch.
-pub fn unsent(adapter: &Arc<Adapter>, tid: u32) {
+pub fn unsent(adapter: &Adapter, tid: u32) {
     adapter.count(Extra::L2Failures);
     done_with(adapter, tid);
 }
@@ -304,6 +304,34 @@ impl Synqe {
         let _ = Toepcb::established(&conn, g, cpl.tid, cpl.snd_isn, cpl.rcv_isn, cpl.tcp_opt);
     }
 
+    /// Send the SYN|ACK, behind the resolution of the next hop.
+    fn answer(&self, adapter: &Adapter, parts: &Parts) -> Result<(), Error> {
+        let l2 = parts.l2.as_ref().ok_or(Error(22))?;
+        let link = connect::link(adapter, &self.vi, l2);
+        let iss = self.iss.load(Ordering::Relaxed);
+        let rpl = pass_accept_rpl(&self.params, &link, self.tid, iss);
+        let mut wr = [0; 64];
+        let wr = wr.get_mut(..PassAcceptRpl::len(adapter.chip));
+        let wr = wr.ok_or(Error(22))?;
+        rpl.emit(wr, adapter.chip).map_err(|_| Error(22))?;
+        l2.send(self.vi.port, wr, SYNACK | u64::from(self.tid))
+    }
+
+    /// Try again to send the SYN|ACK.
+    fn answer_late(&self, adapter: &Adapter) {
+        let mut g = self.lctx.inp.inp().lock();
+        let sent = match self.parts.enter(&mut g) {
+            Some(parts) => self.answer(adapter, parts),
+            None => Err(Error(22)),
+        };
+        drop(g);
+        match sent {
+            Ok(()) => drop(self.owed.fetch_and(!owed::SYNACK, Ordering::AcqRel)),
+            Err(Error::ENOMEM) => adapter.sweep_soon(),
+            Err(_) => unsent(adapter, self.tid),
+        }
+    }
+
     /// Reset a half-open connection: FLOWC, then CPL_ABORT_REQ. Its reply ends it.
     pub fn abort(this: &Arc<Synqe>, adapter: &Adapter) {
         if !this.aborting.swap(true, Ordering::AcqRel) {
@@ -380,7 +408,10 @@ impl Synqe {
 
     /// The retry task comes by.
     pub fn retry(this: &Arc<Synqe>, adapter: &Adapter) {
-        if this.owed.load(Ordering::Acquire) != 0 {
+        let owes = this.owed.load(Ordering::Acquire);
+        if owes & owed::SYNACK != 0 && !this.aborting.load(Ordering::Acquire) {
+            this.answer_late(adapter);
+        } else if owes & !owed::SYNACK != 0 {
             this.pay(adapter);
         }
     }

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use kpi::inp::{Inp, InpCell, InpGuard, InpRef, Vnet};
 use kpi::l2::L2;
+use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Link, Linked, Room, Slice, Sole, Wait, Waits};
 use kpi::task::Task;
 use kpi::tom::WrQueue;
@@ -16,7 +17,7 @@ use toehold_core::shared::ConnId;
 use toehold_core::tx::TxParams;
 use wire::TcpOpt;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Tid};
 use crate::kos::{KPages, Kos};
 
 /// Page-set slots of a connection.
@@ -46,6 +47,10 @@ pub struct Inner {
     pub os: Kos,
     /// How the connection was opened.
     pub params: ConnParams,
+    /// For the table of tids, until the tid is known (active open).
+    pub entry: Option<Room<Tid>>,
+    /// What was in so_snd when the connection was dropped: the adapter may read it to the end.
+    kept: Option<Mbuf>,
 }
 
 /// A connection (FreeBSD's `struct toepcb`).
@@ -127,6 +132,8 @@ impl Toepcb {
                 conn: Conn::new(id, adapter.tunables(), PageSets::new(slots)),
                 os: Kos::new(inside, side.clone(), &vi),
                 params,
+                entry: None,
+                kept: None,
             }),
             side,
             task: Once::new(),
@@ -160,8 +167,11 @@ impl Toepcb {
         g: &mut InpGuard,
         f: impl FnOnce(&mut Conn<Kos>, &mut Kos) -> R,
     ) -> Option<R> {
-        let Inner { conn, os, .. } = this.cell.enter(g)?;
+        let Inner { conn, os, kept, .. } = this.cell.enter(g)?;
         let r = f(conn, os);
+        if !conn.sending() {
+            *kept = None;
+        }
         Self::kick(this);
         Some(r)
     }
@@ -306,6 +316,18 @@ impl Toepcb {
             conn.detach(os);
             os.detach();
         });
+    }
+
+    /// `tod_send_rst`: the kernel drops the connection, and frees so_snd next, without waiting
+    /// for the adapter.
+    pub fn send_rst(this: &Arc<Toepcb>, g: &mut InpGuard) {
+        let kept = Self::run(this, g, |conn, os| {
+            conn.send_rst(os);
+            if conn.sending() { os.take_snd() } else { None }
+        });
+        if let (Some(Some(kept)), Some(inner)) = (kept, this.inner(g)) {
+            inner.kept = Some(kept);
+        }
     }
 
     /// TCP_NODELAY changed.

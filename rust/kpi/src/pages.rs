@@ -72,6 +72,21 @@ impl Pages {
         unsafe { sys::th_pages_dirty(self.as_ptr()) };
     }
 
+    /// None of them was taken away from its object (by a truncation) since they were held.
+    #[must_use]
+    pub fn current(&self) -> bool {
+        // SAFETY: owned and alive.
+        unsafe { sys::th_pages_valid(self.as_ptr()) }
+    }
+
+    /// Copy bytes to other pages; nothing happens if a range lies outside.
+    pub fn copy_to(&self, off: u32, to: &Pages, at: u32, len: u32) {
+        if self.check_range(off, len).is_ok() && to.check_range(at, len).is_ok() {
+            // SAFETY: both are alive, and the ranges lie within them.
+            unsafe { sys::th_pages_copy(self.as_ptr(), off, to.as_ptr(), at, len) };
+        }
+    }
+
     /// `memmove` within the pages; nothing happens if a range lies outside.
     pub fn move_bytes(&self, from: u32, to: u32, len: u32) {
         if self.check_range(from, len).is_ok() && self.check_range(to, len).is_ok() {

@@ -112,6 +112,15 @@ impl Socket<'_> {
         unsafe { sys::th_snd_flush(self.as_ptr()) };
     }
 
+    /// Take all of so_snd out of the kernel's reach.
+    #[must_use]
+    pub fn snd_take(self) -> Option<Mbuf> {
+        // SAFETY: live socket.
+        let m = NonNull::new(unsafe { sys::th_snd_take(self.as_ptr()) })?;
+        // SAFETY: the chain was handed over just now.
+        Some(unsafe { Mbuf::from_raw(m) })
+    }
+
     /// The unsent mbufs, behind the `sent` bytes at the front of so_snd.
     #[must_use]
     pub fn snd_unsent(self, sent: u32) -> Unsent<'static> {

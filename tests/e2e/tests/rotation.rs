@@ -6,8 +6,10 @@ use toehold_e2e::rotation::{Cost, run};
 #[track_caller]
 fn free(c: Cost) {
     assert_eq!((c.holds, c.pods, c.allocs), (0, 0, 0), "{c:?}");
-    // What comes at the start of a measured read may have come with no buffer posted.
-    assert!(c.placed > c.bytes / 10 * 9, "{c:?}");
+    // What comes at the start of a measured read may have come with no buffer posted; with one
+    // buffer, so does what comes between two reads.
+    let least = if c.buffers > 2 { 9 } else { 7 };
+    assert!(c.placed > c.bytes / 10 * least, "{c:?}");
 }
 
 #[test]

@@ -460,6 +460,10 @@ impl Pages for SimPages {
             m.frames[*f as usize].dirty = true;
         }
     }
+    fn current(&self) -> bool {
+        let m = self.mem.borrow();
+        self.frames.iter().all(|f| m.frames[*f as usize].mapped)
+    }
 }
 
 impl Drop for SimPages {

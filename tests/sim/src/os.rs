@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use toehold_core::aiotx::MAX_WND;
 use toehold_core::errno::Errno;
 use toehold_core::os::{
     Counter, Job, JobId, NoMbuf, NoWr, Os, PageKey, Queue, SeqState, TcpState, Unsent,
@@ -339,6 +340,9 @@ impl Os for SimOs {
         let bytes = pages.read(from, len);
         pages.write(to, &bytes);
     }
+    fn pages_copy(&mut self, from: &SimPages, off: u32, to: &SimPages, at: u32, len: u32) {
+        to.write(at, &from.read(off, len));
+    }
     fn mbuf_join(&mut self, mut head: Vec<u8>, tail: Vec<u8>) -> Vec<u8> {
         head.extend_from_slice(&tail);
         head
@@ -466,7 +470,8 @@ impl Os for SimOs {
             self.sock.snd.locked,
             "so_snd written to without its I/O lock"
         );
-        let most = self.sock.snd.hiwat;
+        // Writes of held pages may go past the high-water mark, up to their window.
+        let most = self.sock.snd.hiwat.max(MAX_WND);
         assert!(
             len > 0 && self.sock.snd.used() + len <= most,
             "so_snd is over-full"

@@ -31,6 +31,9 @@ struct Phys {
     frames: Vec<u32>,
     fresh: usize,
     last_frame: usize,
+    /// Frames of the runs asked for by [`crate::Api::frames_in_runs`], and what is left of one.
+    run: usize,
+    run_left: usize,
     user_limit: usize,
     user_used: std::collections::HashSet<u32>,
 }
@@ -86,6 +89,8 @@ pub(crate) fn boot(user_limit: usize) {
         frames: Vec::new(),
         fresh: KERNEL_PAGES,
         last_frame: 0,
+        run: 0,
+        run_left: 0,
         user_limit: user_limit.min(PAGES - KERNEL_PAGES),
         user_used: std::collections::HashSet::new(),
     });
@@ -193,6 +198,36 @@ pub fn free_run(addr: usize) {
     }
 }
 
+impl Phys {
+    /// A frame where those asked for one after the other make runs.
+    fn next_of_run(&mut self) -> Option<usize> {
+        if self.run_left == 0 {
+            // Away from the run before, so that it ends there.
+            let at = (self.fresh + 1).next_multiple_of(self.run);
+            if at + self.run > PAGES {
+                return None;
+            }
+            self.frames.extend((self.fresh..at).map(|f| f as u32));
+            self.fresh = at;
+            self.run_left = self.run;
+        }
+        let i = self.fresh;
+        self.fresh += 1;
+        self.run_left -= 1;
+        self.last_frame = i;
+        self.user_used.insert(i as u32);
+        Some(self.base + i * PAGE)
+    }
+}
+
+impl crate::Api {
+    /// From now on user frames come in runs of `n` contiguous ones, aligned to their size and
+    /// apart from each other, in the order of the faults; 0: at random, as at first.
+    pub fn frames_in_runs(&self, n: usize) {
+        PHYS.with(|p| (p.run, p.run_left) = (n, 0));
+    }
+}
+
 /// One frame for user memory, poisoned or zeroed; `None` when memory is used up.
 #[must_use]
 pub fn alloc_frame(zero: bool) -> Option<usize> {
@@ -203,6 +238,9 @@ pub fn alloc_frame(zero: bool) -> Option<usize> {
     let pa = PHYS.with(|p| {
         if p.user_used.len() >= p.user_limit {
             return None;
+        }
+        if p.run > 0 {
+            return p.next_of_run();
         }
         let next = p.last_frame + 1;
         let at_fresh_end = p.fresh >= PAGES;

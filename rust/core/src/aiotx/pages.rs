@@ -85,15 +85,17 @@ pub(super) fn attach<O: Os>(
 impl<O: Os> Tx<O> {
     /// The pages to hold next.
     pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want> {
-        self.writes.kicked = false;
         if self.writes.io_busy {
             self.writes.io_busy = false;
+            // This is the worker, or as good as one: it must not call itself over and over.
+            self.writes.kicked = true;
             self.pump(sh, os);
             if self.writes.io_busy {
                 // The writer is still inside, and perhaps no acknowledgement is on its way.
                 os.retry_later();
             }
         }
+        self.writes.kicked = false;
         if self.writes.want.is_some() || self.writes.hold {
             return None;
         }

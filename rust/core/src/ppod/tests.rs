@@ -27,6 +27,9 @@ impl Runs {
 }
 
 impl Pages for Runs {
+    fn current(&self) -> bool {
+        true
+    }
     fn count(&self) -> usize {
         self.0.len()
     }

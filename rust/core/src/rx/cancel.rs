@@ -39,6 +39,9 @@ impl<O: Os> Rx<O> {
             self.pump(sh, os);
             return true;
         }
+        if self.mending(id) {
+            return true;
+        }
         let doomed = self.want.as_ref().and_then(|w| w.doomed.as_ref());
         doomed.is_some_and(|(job, _)| job.id() == id)
     }
@@ -63,10 +66,27 @@ impl<O: Os> Rx<O> {
         mut job: O::Job,
         result: Result<usize, Errno>,
     ) {
-        self.release(sh, os, &mut job);
         if result.is_ok_and(|n| n < job.len()) {
             os.count(Counter::RxShort, 1);
         }
+        if result.is_ok() {
+            job = match self.mend_first(sh, os, job) {
+                Ok(()) => return,
+                Err(job) => job,
+            };
+        }
+        self.let_go(sh, os, job, result);
+    }
+
+    /// The same, when its bytes are where they belong.
+    pub(super) fn let_go(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        mut job: O::Job,
+        result: Result<usize, Errno>,
+    ) {
+        self.release(sh, os, &mut job);
         match &mut self.want {
             Some(w) if w.job == job.id() => w.doomed = Some((job, result)),
             _ => os.complete(job, result),

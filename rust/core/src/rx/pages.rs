@@ -11,6 +11,17 @@ use crate::shared::Shared;
 /// buffer comes back.
 const LOOKAHEAD: usize = 2;
 
+/// Mark of a job that was given other pages, because the map had changed before any byte came.
+const RENEWED: u32 = 1;
+
+/// The map has changed since the job's pages were held, and they are untouched.
+fn outdated<O: Os>(sh: &Shared<O>, os: &O, job: &O::Job, slot: u16) -> bool {
+    sh.sets.key(slot).is_some_and(|key| {
+        let start = usize::try_from(key.addr.wrapping_sub(job.addr())).unwrap_or(usize::MAX);
+        job.done() == start && os.page_key(job, start, key.len, key.write) != *key
+    })
+}
+
 /// Key of the piece a job is at.
 fn key_of<O: Os>(os: &O, job: &O::Job, span: u32) -> PageKey {
     let p = ddp::piece(job.addr(), job.len(), job.done(), span);
@@ -23,7 +34,13 @@ impl<O: Os> Rx<O> {
         let span = self.span;
         let job = self.queue.front_mut()?;
         if let Some(slot) = job.slot() {
-            return Some(slot);
+            if job.mark() == RENEWED || !outdated(sh, os, job, slot) {
+                return Some(slot);
+            }
+            // Once only: a program may change its map faster than pages are held.
+            job.set_mark(RENEWED);
+            job.set_slot(None);
+            os.slot_unuse(slot);
         }
         let key = key_of(os, job, span);
         let slot = sh.sets.lookup(os, &key)?;
@@ -123,6 +140,10 @@ impl<O: Os> Rx<O> {
         ticket: Ticket,
         pages: Result<O::Pages, Errno>,
     ) {
+        let pages = match self.mend_ready(sh, os, ticket, pages) {
+            Ok(()) => return,
+            Err(pages) => pages,
+        };
         let filled = sh.sets.fill(os, ticket, pages);
         let Some(w) = self.want.take_if(|w| w.ticket == ticket) else {
             return;

@@ -91,7 +91,7 @@ impl<O: Os> Rx<O> {
     }
 
     fn step(&mut self, sh: &mut Shared<O>, os: &mut O) -> Step {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() || self.head_stuck() {
             return Step::Done;
         }
         let (front, other) = (self.active, self.active ^ 1);
@@ -171,8 +171,7 @@ impl<O: Os> Rx<O> {
             return Step::Done;
         };
         let Some((start, at, room)) = place(job, key) else {
-            self.drop_head_slot(sh, os);
-            return Step::Again;
+            return self.drop_head_slot(sh, os);
         };
         let off = page_off(job.addr().wrapping_add(start), at);
         if !os.rcv_io_trylock() {
@@ -196,13 +195,24 @@ impl<O: Os> Rx<O> {
         if full && let Some(job) = self.queue.pop_front() {
             self.end_job(sh, os, job, Ok(done));
         } else if n == room {
-            self.drop_head_slot(sh, os);
+            let _ = self.drop_head_slot(sh, os);
         }
         self.credits(sh, os);
         Step::Again
     }
 
-    fn drop_head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) {
+    /// The first job is past the piece its set holds. It goes on to the next, unless the bytes
+    /// in this one must be seen to.
+    fn drop_head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) -> Step {
+        if self.keep_head(sh, os) {
+            return Step::Done;
+        }
+        self.release_head(sh, os);
+        Step::Again
+    }
+
+    /// The first job lets go of its set.
+    pub(super) fn release_head(&mut self, sh: &mut Shared<O>, os: &mut O) {
         if let Some(job) = self.queue.front_mut()
             && let Some(slot) = job.slot()
         {
@@ -221,8 +231,7 @@ impl<O: Os> Rx<O> {
             return Step::Done;
         };
         let Some((start, at, room)) = place(job, key) else {
-            self.drop_head_slot(sh, os);
-            return Step::Again;
+            return self.drop_head_slot(sh, os);
         };
         if left >= room {
             // so_rcv alone will fill it.

@@ -9,6 +9,7 @@ mod cancel;
 mod card;
 mod close;
 mod credits;
+mod mend;
 mod order;
 mod pages;
 mod schedule;

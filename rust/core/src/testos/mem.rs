@@ -20,6 +20,8 @@ struct Frame {
     /// Kernel memory: always there.
     kernel: bool,
     mapped: bool,
+    /// Taken away by a truncation.
+    gone: bool,
 }
 
 /// Physical memory, and one address space that maps some of it.
@@ -54,6 +56,7 @@ impl Mem {
                 dirty: false,
                 kernel,
                 mapped: !kernel,
+                gone: false,
             },
         );
         phys
@@ -81,6 +84,21 @@ impl Mem {
             self.unmapped(old);
         }
         self.generation.set(self.generation.get() + 1);
+    }
+
+    /// The object behind a buffer is truncated and grown again: other pages show, and the
+    /// generation stays.
+    pub fn truncate(&self, addr: u64, len: usize) {
+        for va in pages_at(addr, len as u64) {
+            let phys = self.new_frame(false, true);
+            let old = self.map.borrow_mut().insert(va, (phys, true));
+            if let Some((p, _)) = old
+                && let Some(f) = self.frames.borrow_mut().get_mut(&p)
+            {
+                f.gone = true;
+            }
+            self.unmapped(old);
+        }
     }
 
     /// munmap.
@@ -303,6 +321,11 @@ impl TestPages {
 }
 
 impl Pages for TestPages {
+    fn current(&self) -> bool {
+        let frames = self.mem.frames.borrow();
+        let there = |p| frames.get(p).is_some_and(|f| !f.gone);
+        self.phys.iter().all(there)
+    }
     fn count(&self) -> usize {
         self.phys.len()
     }

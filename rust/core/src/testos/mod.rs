@@ -426,6 +426,9 @@ impl Os for TestOs {
         pages.write(to, &data);
         self.moved += u64::from(len);
     }
+    fn pages_copy(&mut self, from: &TestPages, off: u32, to: &TestPages, at: u32, len: u32) {
+        to.write(at, &from.read(off, len));
+    }
     fn mbuf_join(&mut self, mut head: Vec<u8>, tail: Vec<u8>) -> Vec<u8> {
         head.extend(tail);
         head

@@ -74,7 +74,7 @@ fn a_request_must_fit() {
 
 #[test]
 fn completion_is_asked_for_at_three_eighths() {
-    // 62 usable. 3/8 is 23.25: not before 39 are out and a quarter (16) of them silently.
+    // 62 usable. 3/8 is 23.25: not before 39 are out and a sixteenth (4) of them silently.
     let mut c = TxCredits::new(64);
     let mut asked = 0;
     for n in 0..31u16 {
@@ -82,7 +82,7 @@ fn completion_is_asked_for_at_three_eighths() {
         let left = 62 - 2 * (n + 1);
         assert_eq!(
             compl,
-            left * 8 <= 62 * 3 && c_silent(n, asked) * 4 >= 62,
+            left * 8 <= 62 * 3 && c_silent(n, asked) * 16 >= 62,
             "{n}"
         );
         c.take(2, 1, compl).unwrap();

@@ -39,7 +39,7 @@ fn established_introduces_the_connection() {
 fn flowc_is_charged() {
     let mut r = Rig::fresh();
     r.establish(66);
-    // 64 usable, 5 of them out: a whole 32 still fits, then 27.
+    // 64 usable, 5 of them out: three of 16 fit, and 11 wait for more.
     r.os.append(1 << 20, true);
     r.os.hiwat = 8 << 20;
     r.output();
@@ -51,8 +51,14 @@ fn flowc_is_charged() {
                 _ => 0,
             })
             .sum();
-    assert!(used <= 59, "{used}");
-    assert!(used >= 58, "{used}");
+    assert_eq!(used, 48);
+    r.os.append(100, true);
+    r.ack(1);
+    let last = r.os.wrs.last();
+    assert!(
+        matches!(last, Some(Wr::Data { credits: 16, .. })),
+        "{last:?}"
+    );
 }
 
 #[test]

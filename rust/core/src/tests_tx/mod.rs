@@ -11,3 +11,4 @@ mod rig;
 mod rng;
 mod schedule;
 mod sgl;
+mod window;

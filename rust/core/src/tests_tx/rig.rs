@@ -86,7 +86,15 @@ impl Rig {
         r.establish(wr_credits);
         r.ack(1);
         r.os.wrs.clear();
+        r.window(0, 0);
         r
+    }
+
+    /// Write jobs may fill so_snd to `wnd` bytes whatever its high-water mark, later to `max`.
+    /// Nothing at first: most tests want the mark alone to count.
+    pub(crate) fn window(&mut self, wnd: u32, max: u32) {
+        self.conn.tx.writes.open(wnd, max);
+        self.os.wnd_max = max.max(wnd);
     }
 
     pub(crate) fn establish(&mut self, wr_credits: u16) {

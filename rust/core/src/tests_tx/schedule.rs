@@ -23,6 +23,10 @@ fn schedule(g: &mut Rng) -> Result<(), String> {
     r.os.auto_max = if g.one_in(2) { 1 << 20 } else { 0 };
     r.os.nonblocking = g.one_in(4);
     if g.one_in(2) {
+        let wnd = g.range(1, 300_000) as u32;
+        r.window(wnd, wnd + g.below(1 << 20) as u32);
+    }
+    if g.one_in(2) {
         r.set_cache(g.range(1, 16) as u16);
     }
     let mut jobs: Vec<usize> = Vec::new();

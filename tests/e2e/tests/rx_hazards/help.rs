@@ -5,7 +5,7 @@ use std::time::Duration;
 use toehold_e2e::bed::{Bed, CLIENT, SERVER, SERVER_IP, TOE};
 use toehold_e2e::pattern;
 use ukern::Api;
-use ukern::proc::{Child, Proc, ProcConfig, addr};
+use ukern::proc::{Child, Proc, ProcConfig, SockOpt, addr};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 /// Ample time for whatever was begun to come to rest.
@@ -15,6 +15,7 @@ pub(crate) const SOON: Duration = Duration::from_millis(20);
 pub(crate) fn reader<R: 'static>(bed: &Bed, f: impl FnOnce(&Proc, i32) -> R + 'static) -> Child<R> {
     let child = bed.k.spawn(ProcConfig::vnet(SERVER).name("reader"), |p| {
         let l = p.socket().unwrap();
+        p.setsockopt(l, SockOpt::ReuseAddr(true)).unwrap();
         p.bind(l, addr(SERVER_IP, 7)).unwrap();
         p.listen(l, 4).unwrap();
         let (s, _) = p.accept(l).unwrap();

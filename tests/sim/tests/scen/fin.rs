@@ -215,3 +215,28 @@ fn shutdown_of_reading_with_buffers_posted() {
     quiet(&mut w, a);
     finish(w, a, b);
 }
+
+#[test]
+fn stray_segments_after_both_ends() {
+    // Everything comes twice, the second time late, when both ends have forgotten.
+    for seed in 0..5 {
+        let (mut w, a, b) = pair(seed);
+        w.card.set_faults(t5sim::Faults {
+            dup_ppm: 500_000,
+            reorder_ppm: 500_000,
+            reorder_delay: 300 * US,
+            ..Default::default()
+        });
+        write(&mut w, a, 20_000);
+        w.run_for(50 * US);
+        w.read(b, 1 << 20);
+        let ids = w.jobs(a);
+        for id in ids {
+            let _ = wait(&mut w, a, id);
+        }
+        w.shutdown_wr(a);
+        w.shutdown_wr(b);
+        w.run_for(5 * MS);
+        finish(w, a, b);
+    }
+}

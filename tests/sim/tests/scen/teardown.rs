@@ -83,5 +83,57 @@ fn reset_while_a_worker_holds_pages() {
     w.run_for(MS);
     assert!(w.ends[b].over && w.result(b, r).is_none() && w.result(b, t).is_none());
     quiet(&mut w, b);
+    let host = w.ends[b].host;
+    assert_eq!(
+        w.mem.borrow().wired(host),
+        (0, 0),
+        "kept for nobody while the socket is open"
+    );
     finish(w, a, b);
+}
+
+/// A connection ends with page pods on their way to the adapter, and another gets these pods.
+fn pods_change_hands(ctrl_per_port: bool) {
+    let mut cfg = patient();
+    cfg.ppods = 16;
+    let (mut w, a, b) = pair_with(cfg, 7, Default::default(), Default::default());
+    let (c, d) = w.open(1, Default::default(), Default::default());
+    w.ctrl_per_port = ctrl_per_port;
+    assert_ne!(w.ends[b].host, w.ends[d].host);
+    for e in [b, d] {
+        for id in posted(&mut w, e, 1, 4096) {
+            w.cancel(e, id);
+        }
+        quiet(&mut w, e);
+        w.call(e, |conn, os| conn.relieve(os));
+    }
+    let host = w.ends[b].host;
+    w.card
+        .stall_queue(w.now, t5sim::TxQueue::Ctrl(host as u8), 2 * MS);
+    let theirs = w.bufs.add(host, 192 << 10, 1);
+    w.aio_read(b, theirs, 0, 192 << 10);
+    w.run_for(MS / 2);
+    w.reset(b);
+    w.run_for(MS / 2);
+    let ours = w.bufs.add(w.ends[d].host, 192 << 10, 1);
+    let id = w.aio_read(d, ours, 0, 192 << 10);
+    w.run_for(3 * MS);
+    write(&mut w, c, 192 << 10);
+    wait(&mut w, d, id).expect("data came");
+    for e in [c, d] {
+        quiet(&mut w, e);
+        w.close(e);
+    }
+    finish(w, a, b);
+}
+
+#[test]
+fn page_pods_change_hands() {
+    pods_change_hands(false);
+}
+
+#[test]
+#[should_panic(expected = "placements refused")]
+fn page_pods_change_hands_is_wrong_with_a_queue_per_port() {
+    pods_change_hands(true);
 }

@@ -116,3 +116,26 @@ fn a_nonblocking_socket_writes_what_fits() {
     assert!(whole > 0 && whole < 40 << 20);
     finish(w, a, b);
 }
+
+#[test]
+fn none_come_after_the_last_word() {
+    for at in 0..30 {
+        let cfg = Config {
+            credit_delay: MS,
+            ..Config::default()
+        };
+        let (mut w, a, b) = pair_with(cfg, 8, Default::default(), Default::default());
+        write(&mut w, a, 3_000);
+        w.run_for(at * 3 * US);
+        match at % 3 {
+            0 => w.reset(a),
+            1 => w.reset(b),
+            _ => {
+                w.shutdown_wr(a);
+                w.shutdown_wr(b);
+            }
+        }
+        quiet(&mut w, a);
+        finish(w, a, b);
+    }
+}

@@ -118,7 +118,7 @@ impl Objects {
         loop {
             let obj = self.get(at);
             if let Some(&page) = obj.pages.get(&i) {
-                return Some(Found { page, own });
+                return page::is_valid(page).then_some(Found { page, own });
             }
             let (next, off) = obj.backing?;
             (at, i, own) = (next, i + off, false);
@@ -161,8 +161,11 @@ impl Objects {
             Some(f) => f,
             None => {
                 let (at, i) = self.zero_fill_slot(id, idx);
-                let page = page::alloc_user()?;
-                page::zero(page);
+                let page = match self.get(at).pages.get(&i) {
+                    Some(&invalid) => invalid,
+                    None => page::alloc_user()?,
+                };
+                page::refill(page);
                 self.get_mut(at).pages.insert(i, page);
                 Found {
                     page,
@@ -179,12 +182,18 @@ impl Objects {
         Some(copy)
     }
 
-    /// Shrinks or grows a shared-memory object; pages past the new end leave it.
+    /// Shrinks or grows a shared-memory object. Pages past the new end leave it, but for wired
+    /// ones, which stay and are invalid (`vm_object_page_remove`).
     pub(crate) fn resize(&mut self, id: ObjId, pages: u64) {
         let obj = self.get_mut(id);
         obj.kind = Kind::Shm(pages);
-        for page in obj.pages.split_off(&pages).into_values() {
-            page::drop_object_ref(page);
+        for (i, page) in obj.pages.split_off(&pages) {
+            if page::wirings(page) > 0 {
+                page::invalidate(page);
+                obj.pages.insert(i, page);
+            } else {
+                page::drop_object_ref(page);
+            }
         }
     }
 

@@ -53,9 +53,28 @@ pub(crate) fn copy(to: Page, from: Page) {
     mem(to).copy_from_slice(bytes(from.phys_addr as *const u8, PAGE));
 }
 
-/// `vm_page_dirty`.
+/// `vm_page_dirty`, with the assertion an INVARIANTS kernel makes.
 pub(crate) fn dirty(mut p: Page) {
+    if !is_valid(p) {
+        kpanic!("vm_page_dirty: page {:#x} is invalid", p.phys_addr);
+    }
     p.dirty = DIRTY_ALL;
+}
+
+/// `vm_page_all_valid`.
+pub(crate) fn is_valid(p: Page) -> bool {
+    p.valid == DIRTY_ALL
+}
+
+/// What a truncation does to a wired page: its contents are void, and it stays.
+pub(crate) fn invalidate(mut p: Page) {
+    (p.valid, p.dirty) = (0, 0);
+}
+
+/// The fault on an invalid page.
+pub(crate) fn refill(mut p: Page) {
+    zero(p);
+    p.valid = DIRTY_ALL;
 }
 
 pub(crate) fn is_dirty(p: Page) -> bool {

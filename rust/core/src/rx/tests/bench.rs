@@ -128,7 +128,8 @@ impl Bench {
     }
 
     pub(super) fn want(&mut self) -> Option<Want> {
-        let w = self.rx.want_pages(&mut self.sh, &mut self.os);
+        let mend = self.rx.want_mend(&mut self.sh, &mut self.os);
+        let w = mend.or_else(|| self.rx.want_pages(&mut self.sh, &mut self.os));
         self.check();
         w
     }
@@ -145,7 +146,9 @@ impl Bench {
             let mut moved = self.exec_one();
             moved |= self.deliver_one().unwrap();
             if core::mem::take(&mut self.os.kicked) {
-                moved |= self.work();
+                while self.work() {
+                    moved = true;
+                }
             }
             if !moved {
                 return;

@@ -28,6 +28,8 @@ struct Mix {
     nbio: bool,
     /// Large buffers, too.
     large: bool,
+    /// Other pages are mapped where reads are under way.
+    remap: bool,
 }
 
 struct Run {
@@ -171,6 +173,8 @@ impl Run {
                     self.b.os.hold(&w)
                 };
                 self.b.ready(w, pages);
+                // It repeats until nothing is wanted.
+                self.want = self.b.want();
             }
             None if self.b.os.kicked => {
                 self.b.os.kicked = false;
@@ -230,6 +234,12 @@ impl Run {
             96 if self.mix.plain => self.plain(r),
             97 if self.mix.nbio => self.b.os.nonblocking = !self.b.os.nonblocking,
             98 => self.b.os.mem.touch_map(),
+            99 if self.mix.remap && !self.open.is_empty() => {
+                let i = r.range(0, self.open.len() as u64 - 1) as usize;
+                let at = self.open[i];
+                let (addr, len) = (at.addr - GUARD as u64, at.len + 2 * GUARD);
+                self.b.os.mem.remap(addr, len);
+            }
             _ if self.b.os.retry => {
                 self.b.os.retry = false;
                 self.b.retry();
@@ -252,6 +262,7 @@ impl Run {
             if let Some(w) = self.want.take() {
                 let pages = self.b.os.hold(&w);
                 self.b.ready(w, pages);
+                self.want = self.b.want();
                 moved = true;
             } else if core::mem::take(&mut self.b.os.kicked) {
                 self.want = self.b.want();
@@ -280,9 +291,15 @@ impl Run {
             let (rx, sh, os) = (&mut self.b.rx, &mut self.b.sh, &mut self.b.os);
             rx.fail_all(sh, os, Some(Errno::ECONNRESET));
             self.judge();
-            if let Some(w) = self.want.take() {
-                let pages = self.b.os.hold(&w);
-                self.b.ready(w, pages);
+            loop {
+                while let Some(w) = self.want.take().or_else(|| self.b.want()) {
+                    let pages = self.b.os.hold(&w);
+                    self.b.ready(w, pages);
+                }
+                if !core::mem::take(&mut self.b.os.retry) {
+                    break;
+                }
+                self.b.retry();
             }
             self.judge();
         } else {
@@ -405,6 +422,19 @@ fn with_an_unruly_adapter() {
 }
 
 #[test]
+fn with_memory_that_changes() {
+    let mix = Mix {
+        reuse: true,
+        cancel: true,
+        unruly: true,
+        large: true,
+        remap: true,
+        ..Mix::default()
+    };
+    schedules(120, 500, mix, &[0, 1, 2, 3, 5]);
+}
+
+#[test]
 fn with_nonblocking_sockets() {
     let mix = Mix {
         nbio: true,
@@ -424,6 +454,7 @@ fn with_everything() {
         plain: true,
         nbio: true,
         large: true,
+        remap: true,
     };
     schedules(150, 500, mix, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 }

@@ -113,6 +113,9 @@ pub(crate) struct FPages {
 }
 
 impl Pages for FPages {
+    fn current(&self) -> bool {
+        true
+    }
     fn count(&self) -> usize {
         self.frames.len()
     }

@@ -82,6 +82,7 @@ impl Os for Fake {
         Err(NoMbuf)
     }
     fn pages_move(&mut self, _p: &FPages, _from: u32, _to: u32, _len: u32) {}
+    fn pages_copy(&mut self, _f: &FPages, _off: u32, _t: &FPages, _at: u32, _n: u32) {}
     fn mbuf_join(&mut self, head: u32, tail: u32) -> u32 {
         head + tail
     }
@@ -205,14 +206,13 @@ impl Os for Fake {
         len: u32,
     ) -> Result<(), NoMbuf> {
         assert!(self.locked, "appending without the I/O lock");
-        assert!(
-            len > 0 && i64::from(len) <= i64::from(self.snd_space()),
-            "over-full"
-        );
-        if self.no_mbuf > 0 {
-            self.no_mbuf -= 1;
+        let most = self.hiwat.max(self.wnd_max);
+        assert!(len > 0 && self.used() + len <= most, "over-full");
+        if self.no_mbuf > 0 || self.mbufs == Some(0) {
+            self.no_mbuf = self.no_mbuf.saturating_sub(1);
             return Err(NoMbuf);
         }
+        self.mbufs = self.mbufs.map(|n| n - 1);
         let (mut at, mut left) = (u64::from(off), len);
         // The bytes must be those of the job at its progress.
         let user = job.addr + job.done as u64;

@@ -76,6 +76,8 @@ pub(crate) struct Fake {
     // --- knobs
     pub(crate) no_wr: u32,
     pub(crate) no_mbuf: u32,
+    /// So many more can be had, if it is set.
+    pub(crate) mbufs: Option<u32>,
     pub(crate) io_busy: bool,
     pub(crate) nonblocking: bool,
     pub(crate) more_to_come: bool,
@@ -85,6 +87,8 @@ pub(crate) struct Fake {
     pub(crate) state: TcpState,
     pub(crate) dropped: bool,
     pub(crate) hiwat: u32,
+    /// Most bytes of so_snd with which a job may be appended past `hiwat`.
+    pub(crate) wnd_max: u32,
     pub(crate) lowat: u32,
     pub(crate) auto_max: u32,
     pub(crate) budget: u32,
@@ -144,6 +148,7 @@ impl Fake {
         Fake {
             no_wr: 0,
             no_mbuf: 0,
+            mbufs: None,
             io_busy: false,
             nonblocking: false,
             more_to_come: false,
@@ -153,6 +158,7 @@ impl Fake {
             state: TcpState::SynSent,
             dropped: false,
             hiwat: 256 * 1024,
+            wnd_max: 0,
             lowat: 2048,
             auto_max: 0,
             budget: u32::MAX,
@@ -268,6 +274,11 @@ impl Fake {
     /// Work requests the adapter holds.
     pub(crate) fn outstanding(&self) -> usize {
         self.out.len()
+    }
+
+    /// Bytes of so_snd that the adapter holds.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.sent
     }
 
     pub(crate) fn users_total(&self) -> u32 {

@@ -36,12 +36,15 @@ const COST: f64 = 0.02;
 /// wire gets the rest of the round trip.
 const WR_DELAY: u64 = 1_000;
 const HOST_DELAY: u64 = 5_000;
+/// Bytes of a segment: the model acknowledges segments as a whole.
+const SEG: u64 = 8192;
 /// Virtual time of a switch between threads, in parts of a microsecond.
 const SWITCH: i64 = 100;
 /// The receiver's buffers.
 const RX_BUF: usize = 1 << 20;
 const RX_DEPTH: usize = 4;
 const PORT: u16 = 5001;
+const PAGE: usize = 4096;
 /// Credits of a work request of the greatest length, and its segments.
 const WR_CREDITS: u64 = 32;
 const WR_SEGS: u64 = 41;
@@ -97,15 +100,15 @@ struct Wrs {
     bytes: f64,
 }
 
-/// Work requests for one pass over the buffers. Their pages are contiguous in part.
+/// Work requests for one pass over the buffers.
 fn work_requests(p: &Proc, bufs: &[u64], size: usize) -> Wrs {
     let (mut wrs, mut credits) = (0, 0);
     for va in bufs {
-        let pages = (0..size).step_by(4096).map(|o| p.phys_of(va + o as u64));
+        let pages = (0..size).step_by(PAGE).map(|o| p.phys_of(va + o as u64));
         let (mut segs, mut last) = (0_u64, None);
         for pa in pages {
             segs += u64::from(last.is_none() || pa != last);
-            last = pa.map(|a| a + 4096);
+            last = pa.map(|a| a + PAGE as u64);
         }
         wrs += segs.div_ceil(WR_SEGS);
         credits += segs / WR_SEGS * WR_CREDITS;
@@ -138,7 +141,12 @@ fn send(p: &Proc, fd: i32, c: &Cell) -> Run {
     let bufs: Vec<u64> = (0..c.depth)
         .map(|i| {
             let va = p.mmap(c.size, Prot::RW).expect("mmap");
-            p.fill(va, c.size, i as u8 + 1).expect("fill");
+            // Every other page first, so that neighbours hardly ever are neighbours in memory: the
+            // adapter's lists of segments are as long as they can be.
+            let pages = (0..c.size).step_by(PAGE);
+            for at in pages.clone().step_by(2).chain(pages.skip(1).step_by(2)) {
+                p.fill(va + at as u64, PAGE, i as u8 + 1).expect("fill");
+            }
             va
         })
         .collect();
@@ -187,7 +195,9 @@ fn receive(p: &Proc, fd: i32) -> u64 {
     sum
 }
 
-fn run_cell(bed: &Bed, c: Cell, autosize: bool) -> Run {
+/// A run of a cell on a kernel of its own, so that nothing before it counts.
+fn run_cell(seed: u64, c: Cell, autosize: bool) -> Run {
+    let bed = bed(seed, c.line, c.rtt);
     let server = bed
         .k
         .spawn(ProcConfig::vnet(SERVER).name("receiver"), move |p| {
@@ -226,6 +236,7 @@ fn run_cell(bed: &Bed, c: Cell, autosize: bool) -> Run {
         want,
         "the receiver has other bytes than were sent"
     );
+    bed.down();
     run
 }
 
@@ -244,6 +255,9 @@ fn bed(seed: u64, line: u64, rtt: u64) -> Bed {
         ("wr_delay", WR_DELAY),
         ("host_delay", HOST_DELAY),
         ("wire_delay", wire),
+        // All of one size, of which each write is a multiple.
+        ("seg_max", SEG),
+        ("seg_min", SEG),
         // The peer holds no acknowledgement back.
         ("ack_delay", 0),
         // A receiver gets its buffer back full, or this long after a PSH.
@@ -270,8 +284,8 @@ fn size_text(n: usize) -> String {
     }
 }
 
-fn one(bed: &Bed, c: Cell, w: &mut Worst) {
-    let runs = [false, true].map(|autosize| run_cell(bed, c, autosize));
+fn one(seed: u64, c: Cell, w: &mut Worst) {
+    let runs = [false, true].map(|autosize| run_cell(seed, c, autosize));
     let ratios = runs.map(|r| r.rate / c.bound(&r.wrs).0);
     let cost = (1.0 - runs[1].rate / runs[0].rate).max(0.0);
     let (bound, by) = c.bound(&runs[1].wrs);
@@ -345,11 +359,9 @@ pub(crate) fn run() -> Result<String, String> {
             "linerate: {line} Gb/s, {rtt} us ({:.0} s so far)",
             begin.elapsed().as_secs_f64()
         );
-        let bed = bed(seed, line, rtt);
         for c in cells {
-            one(&bed, c, &mut w);
+            one(seed, c, &mut w);
         }
-        bed.down();
     }
     println!();
     println!(
