@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 
 use crate::gate;
+use crate::generated;
 use crate::host::{self, Host};
 use crate::kmod::{self, MODULES};
 use crate::run::{Cmd, Runner};
+use crate::sysdir::Given;
 use crate::tree::{RELEASES, Tree};
-use crate::{Result, setup};
+use crate::{Result, native, setup, standin};
 
 /// Crates that run on the host.
 const HOST: [&str; 7] = [
@@ -96,8 +98,18 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         .args(packages(&KERNEL))
         .args(deny);
     step(runner, "lints of the kernel crates", &kernel)?;
-    kmod::run(tree, runner)?;
+    kmod::packaged(tree, runner)?;
     gates(tree, runner)?;
+    println!("what sys/modules keeps of bindgen and the registry");
+    generated::check(tree, runner)?;
+    println!("the build on FreeBSD, as far as it goes here");
+    native::run(tree, runner)?;
+    if let Some(given) = Given::read()? {
+        println!("sys/standin");
+        standin::run(tree, runner)?;
+        println!("modules for the source tree");
+        kmod::source_tree(tree, runner, &given)?;
+    }
     manual(tree, runner)
 }
 

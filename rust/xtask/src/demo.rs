@@ -15,7 +15,7 @@ pub const VARIABLES: [&str; 7] = ["FILE", "DEMO", "SEED", "OFFSET", "SIZE", "BUF
 /// Setup or the build fails, or the demonstration does.
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::run(tree, runner)?;
-    kmod::run(tree, runner)?;
+    kmod::packaged(tree, runner)?;
     let given = |name: &str| crate::inputs::given(name);
     if runner.show(&command(tree, &given))? {
         Ok(())

@@ -160,7 +160,9 @@ fn checksum(runner: &dyn Runner, path: &Path) -> Result<String> {
 pub fn out_dir(printed: &str) -> Option<PathBuf> {
     printed.lines().find_map(|line| {
         let said = Reader::new(line).value().ok()?;
-        let ours = said.text("package_id")?.contains("toehold-sys");
+        let package = said.text("package_id")?;
+        // Before 1.77 cargo wrote "name version (path)".
+        let ours = package.contains("toehold-sys@") || package.starts_with("toehold-sys ");
         (said.text("reason")? == "build-script-executed" && ours)
             .then(|| said.text("out_dir").map(PathBuf::from))?
     })

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::run::{Cmd, Runner};
 
 /// Debian packages a build needs.
-pub const PACKAGES: [&str; 11] = [
+pub const PACKAGES: [&str; 13] = [
     "rustc-web",
     "rust-web-src",
     "clang-19",
@@ -15,6 +15,8 @@ pub const PACKAGES: [&str; 11] = [
     "libclang-19-dev",
     "libck-dev",
     "mandoc",
+    "universal-ctags",
+    "bmake",
     "python3",
     "ca-certificates",
     "make",

@@ -1,6 +1,7 @@
 //! `make kmod`: both modules, for FreeBSD 14 and 15 from packaged headers or for the source
 //! tree that SYSDIR names, then the gates.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +17,12 @@ use crate::{Result, inputs, module, setup, shim};
 /// What a module calls itself and which others it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Ties {
-    /// Name it registers itself and its version under.
+    /// Name it registers its version under.
     pub name: &'static str,
+    /// Whether it declares a module of that name; if not, drivers do.
+    pub declares: bool,
+    /// List of the names that stay global, if there are any.
+    pub exports: Option<&'static str>,
     /// Modules it must depend on.
     pub depends: &'static [&'static str],
     /// Modules it must not depend on or pose as.
@@ -35,14 +40,14 @@ pub struct Module {
     pub shim: &'static str,
     /// Folders of headers, first to last.
     pub include: &'static [&'static str],
-    /// List of the names that stay global, if there are any.
-    pub exports: Option<&'static str>,
     /// List of the names it may leave undefined, built from packaged headers.
     pub imports: &'static str,
     /// Built from packaged headers: for the simulated adapter alone.
     pub packaged: Ties,
     /// Built for a source tree: for the real adapter, or in its place.
     pub real: Ties,
+    /// `__FreeBSD_version` of the source trees it can be built for: from, and below.
+    pub versions: (u32, u32),
     /// Who may define its undefined names, built for a source tree.
     pub providers: &'static [Provider],
     /// Whether it may hold code of the `alloc` crate.
@@ -60,18 +65,22 @@ pub const MODULES: [Module; 2] = [
         },
         shim: "shim",
         include: &["shim"],
-        exports: None,
         imports: "shim/imports-toehold.txt",
         packaged: Ties {
             name: "toehold",
+            declares: true,
+            exports: None,
             depends: &["toecore", "t5sim"],
             forbidden: &["t4nex"],
         },
         real: Ties {
             name: "toehold",
+            declares: true,
+            exports: None,
             depends: &["toecore", "t4nex"],
             forbidden: &["t5sim"],
         },
+        versions: (1_201_000, u32::MAX),
         providers: &[Provider::Kernel, Provider::Toecore, Provider::Cxgbe],
         alloc: false,
     },
@@ -84,18 +93,22 @@ pub const MODULES: [Module; 2] = [
         },
         shim: "shim/t5sim",
         include: &["shim/t5sim", "shim"],
-        exports: Some("shim/t5sim/exports.txt"),
         imports: "shim/t5sim/imports.txt",
         packaged: Ties {
             name: "t5sim",
+            declares: true,
+            exports: Some("shim/t5sim/exports.txt"),
             depends: &[],
             forbidden: &["t4nex"],
         },
         real: Ties {
             name: "t4nex",
+            declares: false,
+            exports: Some("shim/t5sim/exports-t4nex.txt"),
             depends: &[],
             forbidden: &["toehold"],
         },
+        versions: (1_201_000, 1_300_000),
         providers: &[Provider::Kernel],
         alloc: true,
     },
@@ -130,6 +143,7 @@ pub fn packaged(tree: &Tree, runner: &dyn Runner) -> Result<()> {
                     tree,
                     runner,
                     module,
+                    exports: &spec.exports,
                     scratch: &own.join(release.name),
                     out: &tree.modules(release),
                 };
@@ -140,6 +154,34 @@ pub fn packaged(tree: &Tree, runner: &dyn Runner) -> Result<()> {
             }
         }
         Ok(())
+    })
+}
+
+/// Links a module's Rust object that something else than cargo made, with the C half for the
+/// newest packaged headers, into `out`, and runs the gates.
+///
+/// # Errors
+/// As [`run`].
+pub fn with_rust_object(
+    tree: &Tree,
+    runner: &dyn Runner,
+    module: Module,
+    rust: &Path,
+    out: &Path,
+) -> Result<()> {
+    let [.., release] = RELEASES;
+    let spec = spec(tree, module)?;
+    let flags = shim::flags(tree, release, &includes(tree, module));
+    in_scratch(tree, |scratch| {
+        let build = Build {
+            tree,
+            runner,
+            module,
+            exports: &spec.exports,
+            scratch,
+            out,
+        };
+        build.run(&flags, rust, |path| gate::check_file(runner, path, &spec))
     })
 }
 
@@ -156,26 +198,65 @@ pub fn source_tree(tree: &Tree, runner: &dyn Runner, given: &Given) -> Result<()
         let places = scratch.join("symbols");
         create(&places)?;
         let mut finder = Finder::new(runner, &source, &generated, &places)?;
-        for module in MODULES {
+        let mut of_driver = BTreeSet::new();
+        for module in modules_for(&source) {
             let own = scratch.join(module.name);
             create(&own)?;
             let rust = archive::build(tree, runner, module.archive, &own)?;
             let flags = shim::tree_flags(tree, &source, &generated, &includes(tree, module));
+            let spec = spec_of(tree, module, module.real)?;
             let build = Build {
                 tree,
                 runner,
                 module,
+                exports: &spec.exports,
                 scratch: &own.join("shim"),
                 out: &out_folder(tree, &source),
             };
             build
                 .run(&flags, &rust, |path| {
-                    check_for_tree(tree, runner, &mut finder, module, path)
+                    if module.real.exports.is_some() {
+                        stands_in(&spec.exports, &of_driver)?;
+                    }
+                    let found = check_for_tree(runner, &mut finder, module, spec.clone(), path)?;
+                    let driver = |(_, who): &(_, Provider)| *who == Provider::Cxgbe;
+                    of_driver.extend(found.into_iter().filter(driver).map(|(name, _)| name));
+                    Ok(())
                 })
                 .map_err(|e| format!("{}.ko for FreeBSD {}: {e}", module.name, source.release))?;
         }
         Ok(())
     })
+}
+
+/// The modules that can be built for the tree; says which are left out.
+fn modules_for(source: &Source) -> Vec<Module> {
+    let (build, leave): (Vec<Module>, Vec<Module>) = MODULES
+        .into_iter()
+        .partition(|module| (module.versions.0..module.versions.1).contains(&source.version));
+    for module in leave {
+        println!(
+            "{}.ko is not for source trees of FreeBSD {}: left out",
+            module.name, source.release
+        );
+    }
+    build
+}
+
+/// Whether the module that stands in for the base driver shows all that toehold takes of it.
+fn stands_in(exports: &[String], of_driver: &BTreeSet<String>) -> Result<()> {
+    let lacking: Vec<&str> = of_driver
+        .iter()
+        .filter(|name| !exports.contains(name))
+        .map(String::as_str)
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "toehold.ko takes from if_cxgbe what it does not export: {}",
+        lacking.join(", ")
+    ))
 }
 
 /// `make symbols SYSDIR=`: says of each module built for the tree who defines what it
@@ -192,7 +273,7 @@ pub fn symbols(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         create(&places)?;
         let mut finder = Finder::new(runner, &source, &generated, &places)?;
         let mut faults = Vec::new();
-        for module in MODULES {
+        for module in modules_for(&source) {
             let path = out_folder(tree, &source).join(format!("{}.ko", module.name));
             let found = gate::look_up(&path, &mut finder, module.providers)?;
             let by = |p: &Provider| found.found.values().filter(|who| *who == p).count();
@@ -253,7 +334,7 @@ pub fn shim_only(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         };
         let source = Source::open(&given)?;
         let generated = made_headers(runner, &source, scratch)?;
-        for module in MODULES {
+        for module in modules_for(&source) {
             let flags = shim::tree_flags(tree, &source, &generated, &includes(tree, module));
             compile(module, "tree", &flags)?;
         }
@@ -289,6 +370,7 @@ struct Build<'a> {
     tree: &'a Tree,
     runner: &'a dyn Runner,
     module: Module,
+    exports: &'a [String],
     scratch: &'a Path,
     out: &'a Path,
 }
@@ -308,8 +390,7 @@ impl Build<'_> {
         objects.push(rust.into());
         let name = format!("{}.ko", self.module.name);
         let built = self.scratch.join(&name);
-        let exports = exports(self.tree, self.module)?;
-        module::link(self.runner, &objects, &exports, self.scratch, &built)?;
+        module::link(self.runner, &objects, self.exports, self.scratch, &built)?;
         gate(&built)?;
         // Renamed into place, so that nobody ever loads half a module or one that failed.
         let out = self.out.join(&name);
@@ -321,19 +402,18 @@ impl Build<'_> {
 }
 
 fn check_for_tree(
-    tree: &Tree,
     runner: &dyn Runner,
     finder: &mut Finder<'_>,
     module: Module,
+    mut spec: Spec,
     path: &Path,
-) -> Result<()> {
+) -> Result<BTreeMap<String, Provider>> {
     let found = gate::look_up(path, finder, module.providers)?;
-    let mut spec = spec_of(tree, module, module.real)?;
-    spec.imports = found.found.into_keys().collect();
+    spec.imports = found.found.keys().cloned().collect();
     spec.imports_list = "what it may depend on".into();
     let gates = gate::check_file(runner, path, &spec);
     if found.missing.is_empty() {
-        return gates;
+        return gates.map(|()| found.found);
     }
     let reasons: Vec<String> = found
         .missing
@@ -342,12 +422,6 @@ fn check_for_tree(
         .collect();
     let gates = gates.err().unwrap_or_default();
     Err(format!("{gates}\nof these:\n  {}", reasons.join("\n  ")))
-}
-
-fn exports(tree: &Tree, module: Module) -> Result<Vec<String>> {
-    module
-        .exports
-        .map_or(Ok(Vec::new()), |list| module::read_list(&tree.at(list)))
 }
 
 /// What the gates hold a module built from packaged headers against.
@@ -362,7 +436,11 @@ fn spec_of(tree: &Tree, module: Module, ties: Ties) -> Result<Spec> {
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
     Ok(Spec {
         module: ties.name.into(),
-        exports: exports(tree, module)?,
+        declares: ties.declares,
+        exports: match ties.exports {
+            Some(list) => module::read_list(&tree.at(list))?,
+            None => Vec::new(),
+        },
         imports: module::read_list(&tree.at(module.imports))?,
         imports_list: module.imports.into(),
         depends: own(ties.depends),

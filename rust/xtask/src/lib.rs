@@ -15,6 +15,7 @@ pub mod inputs;
 pub mod json;
 pub mod kmod;
 pub mod module;
+pub mod native;
 pub mod parallel;
 pub mod run;
 pub mod setup;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use xtask::run::Real;
 use xtask::tree::Tree;
-use xtask::{Result, check, demo, generated, kmod, setup, standin, tests};
+use xtask::{Result, check, demo, generated, kmod, native, setup, standin, tests};
 
 fn dispatch(command: Option<&str>) -> Result<()> {
     let tree = Tree::find()?;
@@ -14,6 +14,7 @@ fn dispatch(command: Option<&str>) -> Result<()> {
         Some("shim") => kmod::shim_only(&tree, &Real),
         Some("check-standin") => standin::run(&tree, &Real),
         Some("generated") => generated::run(&tree, &Real),
+        Some("native") => native::run(&tree, &Real),
         Some("symbols") => kmod::symbols(&tree, &Real),
         Some("test") => tests::run(&tree, &Real),
         Some("check") => check::run(&tree, &Real),

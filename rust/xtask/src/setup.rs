@@ -56,8 +56,8 @@ pub fn install(tree: &Tree, runner: &dyn Runner, host: Host, include: &Path) -> 
 pub fn refuse_freebsd(host: Host) -> Result<()> {
     if host.freebsd {
         return Err(
-            "on FreeBSD the modules build from sys/modules with the system's own make, \
-                    which this release does not have yet; it builds and tests on Debian 12"
+            "on FreeBSD the modules build from sys/modules with the system's own make: \
+             `make -C sys/modules`; this command is for Debian 12"
                 .into(),
         );
     }

@@ -10,7 +10,7 @@ use crate::sysdir::Source;
 use crate::tree::{HEADER_PARTS, Release, Tree, files};
 
 /// How FreeBSD compiles a loadable amd64 module, with warnings as errors.
-const FLAGS: [&str; 25] = [
+const FLAGS: [&str; 31] = [
     "-ffreestanding",
     "-D_KERNEL",
     "-DKLD_MODULE",
@@ -31,6 +31,13 @@ const FLAGS: [&str; 25] = [
     "-g0",
     "-Wall",
     "-Wextra",
+    // Those of FreeBSD's kern.mk that the two above leave out.
+    "-Wnested-externs",
+    "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
+    "-Wpointer-arith",
+    "-Wcast-qual",
+    "-Wundef",
     "-Werror",
     "-Wno-unused-parameter",
     "-include",

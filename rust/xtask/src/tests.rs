@@ -82,7 +82,7 @@ pub fn ukern_env(tree: &Tree, cmd: Cmd) -> Cmd {
 /// Setup or the build of the modules fails, or [`Sum::verdict`].
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::run(tree, runner)?;
-    kmod::run(tree, runner)?;
+    kmod::packaged(tree, runner)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut cmd = Cmd::new(cargo)
         .dir(&tree.root)

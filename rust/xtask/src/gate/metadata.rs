@@ -128,7 +128,7 @@ fn entry(image: &Image<'_>, slot: Place) -> Option<(i32, String)> {
 pub fn check(bytes: &[u8], spec: &Spec) -> Result<Vec<String>> {
     let names = read(bytes)?;
     let mut faults = Vec::new();
-    if !names.modules.contains(&spec.module) {
+    if spec.declares && !names.modules.contains(&spec.module) {
         faults.push(format!("metadata: no module {} is declared", spec.module));
     }
     if !names.versions.contains(&spec.module) {

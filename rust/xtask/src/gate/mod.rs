@@ -14,8 +14,10 @@ use crate::sysdir::symbols::{self, Finder, Provider, Report};
 /// What one module is held against.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
-    /// Name it must register itself and its version under.
+    /// Name it must register its version under.
     pub module: String,
+    /// Whether it must declare a module of that name.
+    pub declares: bool,
     /// Names that may be global.
     pub exports: Vec<String>,
     /// Names that may be undefined.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use object::read::{Object, ObjectSection, ObjectSymbol};
 
-use super::Compiler;
+use super::compiler::Compiler;
 use crate::Result;
 
 /// A macro with something in it; include guards have nothing.

@@ -7,113 +7,20 @@
 //! that the stand-in leaves out do not matter. A declaration on a line with a comment that
 //! starts with `t5sim` is the simulated adapter's own and is not asked for.
 
+pub mod compiler;
 pub mod decls;
 pub mod macros;
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::run::{Cmd, Output, Runner, need};
+use crate::run::Runner;
 use crate::sysdir::{Given, Source, generate};
 use crate::tree::Tree;
 use crate::{Result, kmod, shim};
+use compiler::{Compiler, Complaint};
 use decls::{Decl, Kind};
 use macros::{Macro, Use};
-
-/// clang with one set of headers.
-pub struct Compiler<'a> {
-    /// Who starts it.
-    pub runner: &'a dyn Runner,
-    /// Its arguments.
-    pub flags: Vec<OsString>,
-    /// A folder for its input and output.
-    pub scratch: PathBuf,
-}
-
-/// One complaint of clang.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    /// Line of our file.
-    pub line: usize,
-    /// What it says.
-    pub text: String,
-}
-
-impl Compiler<'_> {
-    fn cmd(&self, source: &str, mode: &[&str]) -> Result<(Cmd, PathBuf)> {
-        let path = self.scratch.join("check.c");
-        std::fs::write(&path, source)
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        let cmd = Cmd::new("clang-19")
-            .args(self.flags.iter().filter(|f| *f != "-c" && *f != "-Werror"))
-            .args(["-w", "-ferror-limit=0", "-fno-caret-diagnostics"])
-            .args(mode);
-        Ok((cmd.arg(&path), path))
-    }
-
-    /// What clang says about `source`, as to its lines.
-    ///
-    /// # Errors
-    /// A header does not compile at all.
-    pub fn errors(&self, source: &str) -> Result<Vec<Complaint>> {
-        let (cmd, path) = self.cmd(source, &["-fsyntax-only"])?;
-        let out = self.runner.output(&cmd)?;
-        complaints(&out, &path)
-    }
-
-    fn object(&self, source: &str) -> Result<Vec<u8>> {
-        let object = self.scratch.join("check.o");
-        let (cmd, _) = self.cmd(source, &["-c", "-o"])?;
-        // The source comes last, so its place is -o's.
-        let mut cmd = cmd;
-        let at = cmd.args.len().saturating_sub(1);
-        cmd.args.insert(at, object.clone().into());
-        need(self.runner, &cmd, "compiling the stand-in's macros")?;
-        std::fs::read(&object).map_err(|e| format!("cannot read {}: {e}", object.display()))
-    }
-
-    fn preprocess(&self, source: &str) -> Result<String> {
-        let (cmd, _) = self.cmd(source, &["-E", "-P"])?;
-        Ok(need(self.runner, &cmd, "expanding the stand-in's macros")?.stdout)
-    }
-
-    fn output(&self, source: &str, mode: &[&str]) -> Result<String> {
-        let (cmd, _) = self.cmd(source, mode)?;
-        Ok(need(self.runner, &cmd, "reading the stand-in")?.stdout)
-    }
-}
-
-/// The errors in clang's output that are about `path`; one about another file is a failure.
-fn complaints(out: &Output, path: &Path) -> Result<Vec<Complaint>> {
-    let shown = path.display().to_string();
-    let mut all = Vec::new();
-    for line in out.stderr.lines() {
-        let Some((place, text)) = line
-            .split_once(": error: ")
-            .or_else(|| line.split_once(": fatal error: "))
-        else {
-            continue;
-        };
-        let number = place
-            .strip_prefix(&shown)
-            .and_then(|rest| rest.trim_start_matches(':').split(':').next()?.parse().ok());
-        match number {
-            Some(line) if !text.ends_with("file not found") => all.push(Complaint {
-                line,
-                text: text.to_owned(),
-            }),
-            _ => return Err(format!("the headers do not compile: {line}")),
-        }
-    }
-    if all.is_empty() && !out.ok {
-        return Err(format!("clang failed: {}", out.stderr.trim()));
-    }
-    Ok(all)
-}
-
-/// The uses of macros that are numbers, with their values, and the macros that are not.
-type Resolved<'m> = (Vec<(Use, u64)>, Vec<&'m Macro>);
 
 /// What is compared.
 pub struct Check<'a> {
@@ -138,6 +45,14 @@ pub struct Count {
     pub expansions: usize,
     /// Declarations and macros of t5sim's own, left out.
     pub own: usize,
+}
+
+/// Macros by what can be compared of them.
+struct Kinds<'m> {
+    /// Uses of those that are numbers, with their values.
+    values: Vec<(Use, u64)>,
+    /// Those that are not: their text is all there is.
+    texts: Vec<&'m Macro>,
 }
 
 impl Check<'_> {
@@ -176,11 +91,11 @@ impl Check<'_> {
         let mut faults = self.missing(&headers)?;
         if faults.is_empty() {
             faults = self.declarations(&prologue, &decls)?;
-            let (values, tokens) = self.kinds(&prologue, &macros)?;
-            count.values = macros.len() - tokens.len();
-            count.expansions = tokens.len();
-            faults.extend(self.values(&prologue, &macros, &values)?);
-            faults.extend(self.expansions(&prologue, &tokens)?);
+            let kinds = self.kinds(&prologue, &macros)?;
+            count.values = macros.len() - kinds.texts.len();
+            count.expansions = kinds.texts.len();
+            faults.extend(self.values(&prologue, &macros, &kinds.values)?);
+            faults.extend(self.expansions(&prologue, &kinds.texts)?);
         }
         Ok((faults, count))
     }
@@ -249,8 +164,8 @@ impl Check<'_> {
         format!("{}:{}: {}{stated}", file.display(), decl.line, decl.what)
     }
 
-    /// The uses of macros that are numbers, with their values, and the macros that are not.
-    fn kinds<'m>(&self, prologue: &str, macros: &'m [Macro]) -> Result<Resolved<'m>> {
+    /// Tells macros that are numbers under the stand-in's headers from those that are not.
+    fn kinds<'m>(&self, prologue: &str, macros: &'m [Macro]) -> Result<Kinds<'m>> {
         let uses: Vec<Use> = macros
             .iter()
             .enumerate()
@@ -263,14 +178,14 @@ impl Check<'_> {
             .filter(|(_, value)| value.is_none())
             .map(|(u, _)| u.of)
             .collect();
-        let numbers = uses
+        let values = uses
             .into_iter()
             .zip(values)
             .filter(|(u, _)| !not.contains(&u.of))
             .filter_map(|(u, value)| Some((u, value?)))
             .collect();
-        let tokens = not.iter().filter_map(|of| macros.get(*of)).collect();
-        Ok((numbers, tokens))
+        let texts = not.iter().filter_map(|of| macros.get(*of)).collect();
+        Ok(Kinds { values, texts })
     }
 
     fn values(
@@ -427,6 +342,30 @@ const FIRST: [&str; 8] = [
     "dev/cxgbe/common/common.h",
 ];
 
+/// The option headers of the stand-in are those of FreeBSD 14 and later.
+const OPTIONS_SINCE: u32 = 1_400_000;
+
+/// Options that the stand-in's headers in `dir` set and a kernel's own do not, or otherwise.
+///
+/// # Errors
+/// A header cannot be read.
+pub fn options(dir: &Path, kernel: &BTreeMap<String, String>) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for path in crate::tree::files(dir, "h")? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let theirs = kernel.get(&*name).map(String::as_str).unwrap_or_default();
+        for line in text.lines().filter(|line| line.starts_with("#define ")) {
+            // Not the guards, which have no value.
+            if line.split_whitespace().count() > 2 && !theirs.lines().any(|l| l == line) {
+                faults.push(format!("opt/{name}: the kernel's does not say `{line}`"));
+            }
+        }
+    }
+    Ok(faults)
+}
+
 /// Runs it on the tree that SYSDIR names.
 ///
 /// # Errors
@@ -452,7 +391,11 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
             standin: compiler(standin),
             real: compiler(real),
         };
-        let (faults, count) = check.run()?;
+        let (mut faults, count) = check.run()?;
+        if source.version >= OPTIONS_SINCE {
+            let headers = source.config.headers(&source.sysdir)?;
+            faults.extend(options(&tree.opt(), &headers)?);
+        }
         if faults.is_empty() {
             println!(
                 "sys/standin is FreeBSD {}'s: {} declarations, {} macros by value, {} by \

@@ -106,8 +106,8 @@ pub struct Finder<'a> {
     generated: PathBuf,
     scratch: PathBuf,
     files: Vec<File>,
-    /// Name and the places in `files` that ctags found it in.
-    tags: BTreeMap<String, Vec<usize>>,
+    /// Name and the places in `files` that ctags found it in, and whether it is static there.
+    tags: BTreeMap<String, BTreeMap<usize, bool>>,
     compiled: Compiled,
 }
 
@@ -179,14 +179,14 @@ impl<'a> Finder<'a> {
         let paths: Vec<String> = self
             .files
             .iter()
-            .filter(|f| f.path.extension().is_some_and(|e| e == "c"))
+            .filter(|f| !is_assembler(&f.path))
             .map(|f| f.path.display().to_string())
             .collect();
         std::fs::write(&list, paths.join("\n") + "\n")
             .map_err(|e| format!("cannot write {}: {e}", list.display()))?;
         let cmd = Cmd::new("ctags")
             .args(["--options=NONE", "--languages=C", "--kinds-C=fv"])
-            .args(["--sort=no", "-x", "--_xformat=%N\t%F", "-L"])
+            .args(["--sort=no", "-x", "--_xformat=%N\t%f\t%F", "-L"])
             .arg(&list);
         let out = need(self.runner, &cmd, "scanning the tree")?;
         let places: BTreeMap<&Path, usize> = self
@@ -196,14 +196,16 @@ impl<'a> Finder<'a> {
             .map(|(place, file)| (file.path.as_path(), place))
             .collect();
         for line in out.stdout.lines() {
-            let Some((name, path)) = line.split_once('\t') else {
+            let mut fields = line.splitn(3, '\t');
+            let (Some(name), Some(scope), Some(path)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
                 continue;
             };
             if let Some(place) = places.get(Path::new(path)) {
                 let all = self.tags.entry(name.to_owned()).or_default();
-                if !all.contains(place) {
-                    all.push(*place);
-                }
+                let hidden = all.entry(*place).or_insert(true);
+                *hidden &= scope == "file";
             }
         }
         Ok(())
@@ -214,8 +216,9 @@ impl<'a> Finder<'a> {
         let mut report = Report::default();
         let mut candidates: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
         for name in names {
-            let places = self.tags.get(name).cloned().unwrap_or_default();
-            candidates.insert(name, places.into_iter().collect());
+            let places = self.tags.get(name).into_iter().flatten();
+            let shown = places.filter(|(_, hidden)| !**hidden);
+            candidates.insert(name, shown.map(|(place, _)| *place).collect());
         }
         self.settle(&candidates, providers, &mut report);
         let open: Vec<&str> = names
@@ -237,63 +240,82 @@ impl<'a> Finder<'a> {
         report
     }
 
-    /// Compiles the candidates and enters the names they define.
+    /// Enters the names that candidates define, compiling as few of them as it takes.
     fn settle(
         &mut self,
         candidates: &BTreeMap<&str, BTreeSet<usize>>,
         providers: &[Provider],
         report: &mut Report,
     ) {
-        let wanted: BTreeSet<usize> = candidates
-            .values()
-            .flatten()
-            .copied()
-            .filter(|place| {
-                self.files.get(*place).is_some_and(|f| {
-                    providers.contains(&f.provider) && !self.compiled.contains_key(&f.path)
-                })
-            })
-            .collect();
-        let wanted: Vec<(usize, &File)> = wanted
-            .into_iter()
-            .filter_map(|place| Some((place, self.files.get(place)?)))
-            .collect();
-        let made = parallel::each(&wanted, |(place, file)| self.globals(*place, file));
-        let paths: Vec<PathBuf> = wanted.iter().map(|(_, f)| f.path.clone()).collect();
-        self.compiled.extend(paths.into_iter().zip(made));
-        for (name, places) in candidates {
-            let definers = places.iter().filter_map(|place| self.files.get(*place));
-            let who = definers
-                .filter(|f| providers.contains(&f.provider))
-                .filter(|f| matches!(self.compiled.get(&f.path), Some(Ok(s)) if s.contains(*name)))
-                .map(|f| f.provider)
-                .min();
-            if let Some(who) = who {
-                report.found.insert((*name).to_owned(), who);
+        loop {
+            let mut wanted = BTreeSet::new();
+            for (name, places) in candidates {
+                if report.found.contains_key(*name) {
+                    continue;
+                }
+                let files = places
+                    .iter()
+                    .filter_map(|place| Some((*place, self.files.get(*place)?)))
+                    .filter(|(_, file)| providers.contains(&file.provider));
+                let mut left = 2;
+                for (place, file) in files {
+                    match self.compiled.get(&file.path) {
+                        Some(Ok(symbols)) if symbols.contains(*name) => {
+                            report.found.insert((*name).to_owned(), file.provider);
+                            break;
+                        }
+                        Some(_) => {}
+                        None if left > 0 => {
+                            wanted.insert(place);
+                            left -= 1;
+                        }
+                        None => break,
+                    }
+                }
             }
+            if wanted.is_empty() {
+                return;
+            }
+            let wanted: Vec<(usize, &File)> = wanted
+                .into_iter()
+                .filter_map(|place| Some((place, self.files.get(place)?)))
+                .collect();
+            let made = parallel::each(&wanted, |(place, file)| self.globals(*place, file));
+            let paths: Vec<PathBuf> = wanted.iter().map(|(_, f)| f.path.clone()).collect();
+            self.compiled.extend(paths.into_iter().zip(made));
         }
     }
 
     /// The global symbols a file defines, or why it does not compile.
     fn globals(&self, place: usize, file: &File) -> std::result::Result<BTreeSet<String>, String> {
-        let object = self.scratch.join(format!("{place}.o"));
-        let mut cmd = Cmd::new("clang-19").args(kernel_flags(self.source, &self.generated));
+        let folder = file.path.parent().unwrap_or(Path::new("."));
+        let mut cmd = Cmd::new("clang-19")
+            .args(kernel_flags(self.source, &self.generated))
+            .arg("-I")
+            .arg(folder);
         if file.provider != Provider::Kernel {
             cmd = cmd.arg("-DKLD_MODULE");
         }
-        if file.path.extension().is_some_and(|e| e != "c") {
-            cmd = cmd.args(["-x", "assembler-with-cpp", "-DLOCORE"]);
+        if is_assembler(&file.path) {
+            let cmd = cmd.args(["-x", "assembler-with-cpp", "-DLOCORE", "-E"]);
+            let text = self.compile(&cmd.arg(&file.path))?;
+            return Ok(labels(&text));
         }
-        let folder = file.path.parent().unwrap_or(Path::new("."));
-        cmd = cmd.arg("-I").arg(folder).arg("-o").arg(&object);
-        let out = self.runner.output(&cmd.arg(&file.path))?;
-        if !out.ok {
-            let error = out.stderr.lines().find(|line| line.contains("error"));
-            return Err(error.unwrap_or("it does not compile").trim().to_owned());
-        }
+        let object = self.scratch.join(format!("{place}.o"));
+        self.compile(&cmd.arg("-o").arg(&object).arg(&file.path))?;
         let bytes = std::fs::read(&object).map_err(|e| e.to_string())?;
         let _ = std::fs::remove_file(&object);
         defined(&bytes)
+    }
+
+    /// What a compiler prints, or its first complaint.
+    fn compile(&self, cmd: &Cmd) -> std::result::Result<String, String> {
+        let out = self.runner.output(cmd)?;
+        if out.ok {
+            return Ok(out.stdout);
+        }
+        let error = out.stderr.lines().find(|line| line.contains("error"));
+        Err(error.unwrap_or("it does not compile").trim().to_owned())
     }
 
     /// For names that ctags does not know: files in which a macro call at a line's start may
@@ -318,7 +340,7 @@ impl<'a> Finder<'a> {
                 continue;
             };
             let text = String::from_utf8_lossy(&bytes);
-            let assembler = file.path.extension().is_some_and(|e| e != "c");
+            let assembler = is_assembler(&file.path);
             for line in text.lines() {
                 if !assembler && !macro_call(line) {
                     continue;
@@ -336,7 +358,8 @@ impl<'a> Finder<'a> {
     fn why_not(&self, name: &str, places: &BTreeSet<usize>, providers: &[Provider]) -> String {
         let tagged = self.tags.get(name).cloned().unwrap_or_default();
         let mut reasons = Vec::new();
-        for place in places.iter().filter(|p| tagged.contains(p)) {
+        let places = places.iter().filter(|p| tagged.contains_key(p));
+        for place in places.chain(tagged.keys()).collect::<BTreeSet<_>>() {
             let Some(file) = self.files.get(*place) else {
                 continue;
             };
@@ -350,7 +373,8 @@ impl<'a> Finder<'a> {
                     )
                 }
                 Some(Err(said)) => format!("{shown} does not compile here: {said}"),
-                _ => format!("in {shown} it is static, or an option it needs is off"),
+                Some(Ok(_)) => format!("in {shown} it is static, or an option it needs is off"),
+                None => format!("in {shown} it is static"),
             });
         }
         if reasons.is_empty() {
@@ -373,6 +397,30 @@ fn macro_call(line: &str) -> bool {
         && !name.bytes().any(|b| b.is_ascii_lowercase())
         && name.bytes().any(|b| b.is_ascii_uppercase())
         && rest.trim_start().starts_with('(')
+}
+
+fn is_assembler(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e != "c")
+}
+
+/// Global labels of preprocessed assembler: it is read, not assembled, as old trees have
+/// instructions that today's assembler refuses.
+fn labels(text: &str) -> BTreeSet<String> {
+    let mut global = BTreeSet::new();
+    let mut placed = BTreeSet::new();
+    for statement in text.lines().flat_map(|line| line.split(';')) {
+        let mut words = statement.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some(".globl" | ".global"), Some(name)) => drop(global.insert(name.to_owned())),
+            (Some(word), _) => {
+                if let Some((name, _)) = word.split_once(':') {
+                    placed.insert(name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    global.intersection(&placed).cloned().collect()
 }
 
 /// Global symbols that an object defines.
