@@ -1,8 +1,8 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * The adapter as a TOE driver sees it: parameters, ports, queues, registers, the list of
- * adapters, and operations that exclude each other.
+ * The adapter as a TOE driver sees it: parameters, ports, queues, and operations that
+ * exclude each other.
  */
 #include "softc.h"
 
@@ -53,23 +53,11 @@ ts_tunables_init(struct tom_tunables *tt)
 	tt->tx_align = -1;
 	tt->tx_zcopy = 0;
 	tt->cop_managed_offloading = 0;
+#ifdef TS_TUNABLES_14
 	tt->autorcvbuf_inc = 16 * 1024;
 	tt->update_hc_on_pmtu_change = 1;
 	tt->iso = 1;
-}
-
-static void
-ts_regs_init(struct ts_softc *ts)
-{
-	const uint8_t *ps = ts->info.page_shift;
-
-	ts->regs[0].addr = A_TP_CMM_TCB_BASE;
-	ts->regs[1].addr = A_TP_PARA_REG0;
-	ts->regs[1].val = V_DUPACKTHRESH(3);
-	ts->regs[2].addr = A_ULP_RX_TDDP_PSZ;
-	ts->regs[2].val = (ps[0] - 12) << S_HPZ0 | (ps[1] - 12) << S_HPZ1 |
-	    (ps[2] - 12) << S_HPZ2 | (uint32_t)(ps[3] - 12) << S_HPZ3;
-	ts->regs[3].addr = A_ULP_RX_TDDP_TAGMASK;
+#endif
 }
 
 static void
@@ -126,9 +114,9 @@ ts_queues_init(struct ts_softc *ts)
 	}
 }
 
-/* May sleep. NULL: the card or a table could not be made. */
+/* `dev' is NULL where there is none. NULL: the card or a table could not be made. May sleep. */
 struct ts_softc *
-ts_adapter_new(void)
+ts_adapter_new(device_t dev)
 {
 	struct ts_softc *ts;
 	struct adapter *sc;
@@ -143,8 +131,9 @@ ts_adapter_new(void)
 	}
 	t5sim_card_info(ts->card, &ts->info);
 
-	strlcpy(sc->nameunit, "t5nex0", sizeof(sc->nameunit));
-	strlcpy(sc->lockname, sc->nameunit, sizeof(sc->lockname));
+	sc->dev = dev;
+	TS_SET_NAMEUNIT(sc);
+	strlcpy(sc->lockname, TS_NAMEUNIT(sc), sizeof(sc->lockname));
 	mtx_init(&sc->sc_lock, sc->lockname, NULL, MTX_DEF);
 	rw_init(&sc->policy_lock, "t5sim offload policy");
 	sx_init(&ts->card_lock, "t5sim card");
@@ -156,6 +145,7 @@ ts_adapter_new(void)
 	ts_params_init(ts);
 	ts_tunables_init(&sc->tt);
 	ts_regs_init(ts);
+	ts_t4nex_init(ts);
 	ts_queues_init(ts);
 	ts_clip_init(ts);
 	for (i = 0; i < T5SIM_NPORTS; i++)
@@ -170,8 +160,7 @@ ts_adapter_new(void)
 	sc->vres.l2t.size = TS_L2T_SIZE;
 	ts->tid_release = malloc(howmany(sc->tids.ntids, NBBY), M_CXGBE,
 	    M_WAITOK | M_ZERO);
-	if (t4_init_l2t(sc, M_WAITOK) != 0 ||
-	    alloc_atid_tab(&sc->tids, M_WAITOK) != 0) {
+	if (t4_init_l2t(sc, M_WAITOK) != 0) {
 		ts_adapter_free(ts);
 		return (NULL);
 	}
@@ -186,8 +175,6 @@ ts_adapter_free(struct ts_softc *ts)
 	struct adapter *sc = &ts->sc;
 	int i;
 
-	if (sc->tids.atid_tab != NULL)
-		free_atid_tab(&sc->tids);
 	if (sc->l2t != NULL)
 		t4_free_l2t(sc->l2t);
 	for (i = 0; i < T5SIM_NPORTS; i++) {
@@ -200,20 +187,13 @@ ts_adapter_free(struct ts_softc *ts)
 	free(ts->tid_release, M_CXGBE);
 	free(sc->tt.tls_rx_ports, M_CXGBE);
 	t5sim_card_free(ts->card);
+	ts_t4nex_fini(ts);
+	free(ts->regs, M_CXGBE);
 	mtx_destroy(&ts->pend_lock);
 	sx_destroy(&ts->card_lock);
 	rw_destroy(&sc->policy_lock);
 	mtx_destroy(&sc->sc_lock);
 	free(ts, M_CXGBE);
-}
-
-void
-t4_iterate(void (*func)(struct adapter *, void *), void *arg)
-{
-
-	/* Set before a driver can be loaded, cleared when none is registered. */
-	if (ts_adapter != NULL)
-		func(&ts_adapter->sc, arg);
 }
 
 int
@@ -256,50 +236,4 @@ end_synchronized_op(struct adapter *sc, int flags)
 	sc->flags &= ~CXGBE_BUSY;
 	wakeup(&sc->flags);
 	ADAPTER_UNLOCK(sc);
-}
-
-static struct ts_reg *
-ts_reg_find(struct ts_softc *ts, uint32_t addr)
-{
-	int i;
-
-	for (i = 0; i < TS_NREGS; i++)
-		if (ts->regs[i].addr == addr)
-			return (&ts->regs[i]);
-	return (NULL);
-}
-
-uint32_t
-t4_read_reg(struct adapter *sc, uint32_t addr)
-{
-	struct ts_softc *ts = __containerof(sc, struct ts_softc, sc);
-	struct ts_reg *r;
-	uint32_t val;
-
-	mtx_lock(&ts->pend_lock);
-	r = ts_reg_find(ts, addr);
-	val = r != NULL ? r->val : 0;
-	mtx_unlock(&ts->pend_lock);
-	return (val);
-}
-
-void
-t4_set_reg_field(struct adapter *sc, unsigned int addr, uint32_t mask,
-    uint32_t val)
-{
-	struct ts_softc *ts = __containerof(sc, struct ts_softc, sc);
-	struct ts_reg *r;
-
-	mtx_lock(&ts->pend_lock);
-	r = ts_reg_find(ts, addr);
-	if (r != NULL)
-		r->val = (r->val & ~mask) | (val & mask);
-	mtx_unlock(&ts->pend_lock);
-}
-
-void
-t4_write_reg(struct adapter *sc, uint32_t addr, uint32_t val)
-{
-
-	t4_set_reg_field(sc, addr, UINT32_MAX, val);
 }

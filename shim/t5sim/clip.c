@@ -42,7 +42,7 @@ ts_clip_find(struct ts_softc *ts, const struct in6_addr *lip)
 struct clip_entry *
 t4_hold_lip(struct adapter *sc, struct in6_addr *lip, struct clip_entry *ce)
 {
-	struct ts_softc *ts = __containerof(sc, struct ts_softc, sc);
+	struct ts_softc *ts = ts_of(sc);
 
 	mtx_lock(&ts->clip_lock);
 	if (ce == NULL)
@@ -63,7 +63,7 @@ t4_hold_lip(struct adapter *sc, struct in6_addr *lip, struct clip_entry *ce)
 void
 t4_release_lip(struct adapter *sc, struct clip_entry *ce)
 {
-	struct ts_softc *ts = __containerof(sc, struct ts_softc, sc);
+	struct ts_softc *ts = ts_of(sc);
 
 	mtx_lock(&ts->clip_lock);
 	if (--ce->refcount == 0) {

@@ -14,9 +14,18 @@
 #include <sys/epoch.h>
 #include <machine/atomic.h>
 
-#define TS_NCPL		0x100
+static int ts_shared_rpl(struct sge_iq *, const struct rss_header *,
+    struct mbuf *);
 
-static cpl_handler_t ts_handlers[TS_NCPL];
+/* By opcode. Its name and type are if_cxgbe's: drivers call handlers of others by it. */
+cpl_handler_t t4_cpl_handler[NUM_CPL_CMDS] = {
+	[CPL_SET_TCB_RPL] = ts_shared_rpl,
+	[CPL_L2T_WRITE_RPL] = ts_shared_rpl,
+	[CPL_ACT_OPEN_RPL] = ts_shared_rpl,
+	[CPL_ABORT_RPL_RSS] = ts_shared_rpl,
+	[CPL_FW4_ACK] = ts_shared_rpl,
+};
+
 static cpl_handler_t ts_set_tcb_rpl[NUM_CPL_COOKIES];
 static cpl_handler_t ts_l2t_write_rpl[NUM_CPL_COOKIES];
 static cpl_handler_t ts_act_open_rpl[NUM_CPL_COOKIES];
@@ -37,12 +46,11 @@ ts_handler_set(cpl_handler_t *slot, cpl_handler_t h, int opcode)
 		epoch_wait_preempt(net_epoch_preempt);
 }
 
-void
-t4_register_cpl_handler(int opcode, cpl_handler_t h)
+static cpl_handler_t
+ts_handler_get(cpl_handler_t *slot)
 {
 
-	if (opcode >= 0 && opcode < TS_NCPL)
-		ts_handler_set(&ts_handlers[opcode], h, opcode);
+	return ((cpl_handler_t)atomic_load_acq_ptr((volatile uintptr_t *)slot));
 }
 
 static cpl_handler_t *
@@ -66,6 +74,18 @@ ts_shared(int opcode)
 }
 
 void
+t4_register_cpl_handler(int opcode, cpl_handler_t h)
+{
+
+	if (opcode < 0 || opcode >= NUM_CPL_CMDS || ts_shared(opcode) != NULL) {
+		printf("t5sim: CPL 0x%02x takes no handler without a cookie\n",
+		    opcode);
+		return;
+	}
+	ts_handler_set(&t4_cpl_handler[opcode], h, opcode);
+}
+
+void
 t4_register_shared_cpl_handler(int opcode, cpl_handler_t h, int cookie)
 {
 	cpl_handler_t *tab;
@@ -82,14 +102,14 @@ t4_register_shared_cpl_handler(int opcode, cpl_handler_t h, int cookie)
 
 /* Whose reply it is; the adapter has no filters, so the rest is the TOE's. */
 static int
-ts_cookie(const struct ts_cpl_rec *r)
+ts_cookie(const struct rss_header *rss)
 {
-	const void *cpl = r->cpl;
+	const void *cpl = rss + 1;
 	const struct cpl_set_tcb_rpl *set;
 	const struct cpl_act_open_rpl *open;
 	const struct cpl_l2t_write_rpl *l2t;
 
-	switch (r->rss.opcode) {
+	switch (rss->opcode) {
 	case CPL_SET_TCB_RPL:
 		set = cpl;
 		return (G_COOKIE(set->cookie));
@@ -106,18 +126,53 @@ ts_cookie(const struct ts_cpl_rec *r)
 	}
 }
 
-static cpl_handler_t
-ts_handler(const struct ts_cpl_rec *r)
+static int
+ts_cpl_call(cpl_handler_t h, struct sge_iq *iq, const struct rss_header *rss,
+    struct mbuf *m)
 {
-	cpl_handler_t *slot;
 
-	slot = ts_shared(r->rss.opcode);
-	if (slot != NULL)
-		slot += ts_cookie(r);
-	else
-		slot = &ts_handlers[r->rss.opcode];
-	return ((cpl_handler_t)atomic_load_acq_ptr(
-	    (volatile uintptr_t *)slot));
+	if (h == NULL) {
+		/* The write of a stale L2 entry, a reply after unload. */
+		ts_of(iq->adapter)->n_cpl_unhandled++;
+		m_freem(m);
+		return (0);
+	}
+	return (h(iq, rss, m));
+}
+
+static int
+ts_shared_rpl(struct sge_iq *iq, const struct rss_header *rss, struct mbuf *m)
+{
+	cpl_handler_t *tab = ts_shared(rss->opcode);
+
+	return (ts_cpl_call(ts_handler_get(&tab[ts_cookie(rss)]), iq, rss, m));
+}
+
+static void
+ts_handlers_clear(cpl_handler_t *tab, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		if (tab[i] != ts_shared_rpl)
+			atomic_store_rel_ptr((volatile uintptr_t *)&tab[i], 0);
+}
+
+/*
+ * No driver is registered: none has a handler, not even one that forgot to take it away.
+ * May sleep.
+ */
+void
+ts_cpl_forget(void)
+{
+	static cpl_handler_t *const shared[] = { ts_set_tcb_rpl,
+	    ts_l2t_write_rpl, ts_act_open_rpl, ts_abort_rpl_rss, ts_fw4_ack };
+	u_int i;
+
+	ts_handlers_clear(t4_cpl_handler, NUM_CPL_CMDS);
+	for (i = 0; i < nitems(shared); i++)
+		ts_handlers_clear(shared[i], NUM_CPL_COOKIES);
+	epoch_wait_preempt(net_epoch_preempt);
 }
 
 /* A packet of both pieces. May sleep. */
@@ -181,7 +236,6 @@ static void
 ts_cpl_deliver_one(struct ts_softc *ts, struct ts_cpl_rec *r)
 {
 	struct sge_iq *iq;
-	cpl_handler_t h;
 	u_int q;
 
 	q = r->rxq - TS_IQ_BASE;
@@ -194,14 +248,9 @@ ts_cpl_deliver_one(struct ts_softc *ts, struct ts_cpl_rec *r)
 		m_freem(r->m);
 		return;
 	}
-	h = ts_handler(r);
-	if (h == NULL) {
-		/* The write of a stale L2 entry, a reply after unload. */
-		ts->n_cpl_unhandled++;
-		m_freem(r->m);
-		return;
-	}
-	(void)h(iq, &r->rss, r->m);
+	(void)ts_cpl_call(r->rss.opcode < NUM_CPL_CMDS ?
+	    ts_handler_get(&t4_cpl_handler[r->rss.opcode]) : NULL, iq, &r->rss,
+	    r->m);
 }
 
 /* Engine thread, no lock held. */

@@ -7,6 +7,7 @@
  */
 #include "softc.h"
 
+#include <sys/endian.h>
 #include <sys/priority.h>
 #include <sys/time.h>
 #include <machine/atomic.h>
@@ -52,20 +53,54 @@ ts_engine_tick(void *arg)
 	ts_engine_kick(arg);
 }
 
+/* CPL_PASS_OPEN_REQ6 in its work request, and the answer to it. */
+#define TS_OPEN6_CPL		16	/* the CPL comes behind so many bytes */
+#define TS_OPEN6_LEN		72	/* bytes of the work request */
+#define TS_OPEN6_OPT1		(TS_OPEN6_CPL + 48)
+#define TS_SYN_RSS_QUEUE(opt1)	((opt1) >> 2 & 0x3ff)
+#define TS_OPEN_RPL_LEN		8
+#define TS_ERR_TCAM_FULL	3
+
+/*
+ * The card knows no IPv6 and refused the request. A driver that offloads every listener
+ * waits for the answer to this one before it lets go of it: there is no room.
+ */
 static void
-ts_submit(struct ts_softc *ts, struct wrqe_list *wrs)
+ts_refuse_open6(const struct wrqe *wr, struct ts_sink *cpls)
 {
+	const char *w = wr->wr;
+	uint8_t rpl[TS_OPEN_RPL_LEN];
+	uint32_t ot;
+
+	if (wr->wr_len < TS_OPEN6_LEN)
+		return;
+	ot = be32dec(w + TS_OPEN6_CPL);
+	if (G_CPL_OPCODE(ot) != CPL_PASS_OPEN_REQ6)
+		return;
+	memset(rpl, 0, sizeof(rpl));
+	be32enc(rpl, MK_OPCODE_TID(CPL_PASS_OPEN_RPL, G_TID(ot)));
+	rpl[sizeof(rpl) - 1] = TS_ERR_TCAM_FULL;
+	ts_cpl(cpls, TS_SYN_RSS_QUEUE(be64dec(w + TS_OPEN6_OPT1)), rpl,
+	    sizeof(rpl), NULL, 0);
+}
+
+static void
+ts_submit(struct ts_softc *ts, struct ts_wr_list *wrs, struct ts_sink *cpls)
+{
+	struct sge_wrq *wrq;
 	struct wrqe *wr;
-	const struct sge_eq *eq;
+	int rc;
 
 	while ((wr = STAILQ_FIRST(wrs)) != NULL) {
 		STAILQ_REMOVE_HEAD(wrs, link);
-		eq = &wr->wrq->eq;
+		wrq = wr->wrq;
 		/* A refused request is counted by the card. */
-		(void)t5sim_card_submit(ts->card, ts_now(),
-		    (eq->flags & EQ_TYPEMASK) == EQ_CTRL ? T5SIM_Q_CTRL :
-		    T5SIM_Q_OFLD, eq->index, (const uint8_t *)wr->wr,
-		    wr->wr_len);
+		rc = t5sim_card_submit(ts->card, ts_now(),
+		    (wrq->eq.flags & EQ_TYPEMASK) == EQ_CTRL ? T5SIM_Q_CTRL :
+		    T5SIM_Q_OFLD, ts_wrq_index(ts, wrq),
+		    (const uint8_t *)wr->wr, wr->wr_len);
+		if (rc != 0)
+			ts_refuse_open6(wr, cpls);
 		free_wrqe(wr);
 	}
 }
@@ -74,7 +109,7 @@ static void
 ts_engine_run(void *arg, int pending)
 {
 	struct ts_softc *ts = arg;
-	struct wrqe_list wrs;
+	struct ts_wr_list wrs;
 	struct mbufq frames;
 	struct ts_sink cpls;
 	struct mbuf *m;
@@ -90,7 +125,7 @@ ts_engine_run(void *arg, int pending)
 	STAILQ_CONCAT(&wrs, &ts->pend_wr);
 	mbufq_concat(&frames, &ts->pend_frames);
 	mtx_unlock(&ts->pend_lock);
-	ts_submit(ts, &wrs);
+	ts_submit(ts, &wrs, &cpls);
 	now = ts_now();
 	t5sim_card_advance(ts->card, now, &cpls);
 	next = t5sim_card_next(ts->card);

@@ -1,14 +1,107 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Module t5sim: one simulated adapter, t5nex0, from load to unload. Unload is refused
- * while an upper-layer driver is registered, as if_cxgbe refuses it.
+ * One simulated adapter, t5nex0, from start to stop; and the module itself where it is
+ * built from packaged headers: t5sim. See nexus.c for module t4nex. Unload is refused while
+ * an upper-layer driver is registered, as if_cxgbe refuses it.
  */
 #include "softc.h"
 
-MALLOC_DEFINE(M_CXGBE, "t5sim", "Simulated T5 adapter");
+MALLOC_DEFINE(M_CXGBE, TS_MALLOC_NAME, "Simulated T5 adapter");
 
-struct ts_softc *ts_adapter;
+/* A card at work, with no port yet. NULL: it could not be made. May sleep. */
+struct ts_softc *
+ts_start(device_t dev)
+{
+	struct ts_softc *ts;
+
+	ts = ts_adapter_new(dev);
+	if (ts == NULL)
+		return (NULL);
+	ts_engine_start(ts);
+	ts_sysctl_attach(ts);
+	return (ts);
+}
+
+/*
+ * No operation that names a port begins any more, so no upper-layer driver is activated.
+ * EBUSY, and nothing has changed, if one is registered or active. May sleep.
+ */
+int
+ts_doom(struct ts_softc *ts)
+{
+	int i;
+
+	if (ts_uld_any())
+		return (EBUSY);
+	for (i = 0; i < T5SIM_NPORTS; i++)
+		ts_vi_doom(&ts->sc, &ts->vi[i]);
+	ts_publish(NULL);
+	if (ts->sc.active_ulds == 0)
+		return (0);
+	ts_undoom(ts);
+	return (EBUSY);
+}
+
+/* It stays after all. */
+void
+ts_undoom(struct ts_softc *ts)
+{
+	int i;
+
+	ADAPTER_LOCK(&ts->sc);
+	for (i = 0; i < T5SIM_NPORTS; i++)
+		ts->vi[i].flags &= ~DOOMED;
+	ADAPTER_UNLOCK(&ts->sc);
+	ts_publish(ts);
+}
+
+/* Its ports are gone. May sleep. */
+void
+ts_stop(struct ts_softc *ts)
+{
+
+	ts_sysctl_detach(ts);
+	ts_engine_stop(ts);
+	ts_adapter_free(ts);
+}
+
+#ifdef TOEHOLD_STANDIN
+
+SYSCTL_DECL(_dev);
+
+struct sysctl_oid_list *
+ts_sysctl_node(struct ts_softc *ts, struct sysctl_ctx_list *ctx)
+{
+	struct sysctl_oid_list *node;
+
+	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx,
+	    SYSCTL_STATIC_CHILDREN(_dev), OID_AUTO, "t5nex",
+	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "simulated T5"));
+	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, node, OID_AUTO, "0",
+	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "simulated T5"));
+	SYSCTL_ADD_STRING(ctx, node, OID_AUTO, "%desc",
+	    CTLFLAG_RD | CTLFLAG_MPSAFE,
+	    __DECONST(char *, "Simulated Chelsio T5 (t5sim)"), 0,
+	    "device description");
+	return (node);
+}
+
+struct sysctl_oid_list *
+ts_sysctl_port_node(struct ts_softc *ts, struct sysctl_ctx_list *ctx, int i)
+{
+	struct sysctl_oid_list *cxl;
+	char name[8];
+
+	cxl = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx,
+	    SYSCTL_STATIC_CHILDREN(_dev), OID_AUTO, "cxl",
+	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "ports of simulated T5s"));
+	snprintf(name, sizeof(name), "%d", i);
+	return (SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, cxl, OID_AUTO, name,
+	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "port of a simulated T5")));
+}
+
+static struct ts_softc *ts_loaded;
 
 static int
 ts_load(void)
@@ -17,46 +110,42 @@ ts_load(void)
 	int i, rc;
 
 	ts_uld_modload();
-	ts = ts_adapter_new();
+	ts = ts_start(NULL);
 	if (ts == NULL) {
 		ts_uld_modunload();
 		return (ENXIO);
 	}
-	ts_engine_start(ts);
-	ts_sysctl_attach(ts);
 	rc = 0;
 	for (i = 0; i < T5SIM_NPORTS && rc == 0; i++)
 		rc = ts_port_attach(ts, i);
 	if (rc != 0) {
-		while (--i > 0)
-			ts_port_detach(ts, i - 1);
-		ts_sysctl_detach(ts);
-		ts_engine_stop(ts);
-		ts_adapter_free(ts);
+		for (i = 0; i < T5SIM_NPORTS; i++)
+			ts_port_detach(ts, i);
+		ts_stop(ts);
 		ts_uld_modunload();
 		return (rc);
 	}
-	ts_adapter = ts;
+	ts_loaded = ts;
+	ts_publish(ts);
 	return (0);
 }
 
 static int
 ts_unload(void)
 {
-	struct ts_softc *ts;
-	int i;
+	struct ts_softc *ts = ts_loaded;
+	int i, rc;
 
-	if (ts_uld_any())
-		return (EBUSY);
-	ts = ts_adapter;
+	/* A load that failed is followed by this. */
 	if (ts == NULL)
 		return (0);
-	ts_adapter = NULL;
+	rc = ts_doom(ts);
+	if (rc != 0)
+		return (rc);
+	ts_loaded = NULL;
 	for (i = 0; i < T5SIM_NPORTS; i++)
 		ts_port_detach(ts, i);
-	ts_sysctl_detach(ts);
-	ts_engine_stop(ts);
-	ts_adapter_free(ts);
+	ts_stop(ts);
 	ts_uld_modunload();
 	return (0);
 }
@@ -69,7 +158,7 @@ ts_modevent(module_t mod, int what, void *arg)
 	case MOD_LOAD:
 		return (ts_load());
 	case MOD_QUIESCE:
-		return (ts_adapter != NULL && ts_uld_any() ? EBUSY : 0);
+		return (ts_loaded != NULL && ts_uld_any() ? EBUSY : 0);
 	case MOD_UNLOAD:
 		return (ts_unload());
 	case MOD_SHUTDOWN:
@@ -86,3 +175,5 @@ static moduledata_t ts_mod = {
 
 DECLARE_MODULE(t5sim, ts_mod, SI_SUB_PSEUDO, SI_ORDER_ANY);
 MODULE_VERSION(t5sim, 1);
+
+#endif

@@ -11,8 +11,6 @@
 
 #define TS_TLS_PORTS	32	/* ports tls_rx_ports takes */
 
-SYSCTL_DECL(_dev);
-
 /* The list of ports is only kept: the simulated card does no TLS. */
 static int
 ts_sysctl_tls_rx_ports(SYSCTL_HANDLER_ARGS)
@@ -136,11 +134,13 @@ ts_sysctl_toe(struct ts_softc *ts, struct sysctl_oid_list *root)
 		{ "tx_zcopy", &tt->tx_zcopy, "zero-copy aio_write(2)" },
 		{ "cop_managed_offloading", &tt->cop_managed_offloading,
 		    "a connection offload policy decides all offload" },
+#ifdef TS_TUNABLES_14
 		{ "autorcvbuf_inc", &tt->autorcvbuf_inc,
 		    "step of the receive buffer's automatic growth" },
 		{ "update_hc_on_pmtu_change", &tt->update_hc_on_pmtu_change,
 		    "update the host cache when the path MTU changes" },
 		{ "iso", &tt->iso, "iSCSI segmentation offload" },
+#endif
 	};
 	u_int i;
 
@@ -314,17 +314,16 @@ ts_sysctl_sim(struct ts_softc *ts, struct sysctl_oid_list *root)
 		    own[i].val, 0, own[i].descr);
 }
 
-static void
-ts_sysctl_port(struct ts_softc *ts, struct sysctl_oid_list *cxl, int i)
+/* May sleep. */
+void
+ts_sysctl_port_attach(struct ts_softc *ts, int i)
 {
-	struct sysctl_ctx_list *ctx = &ts->ctx;
+	struct sysctl_ctx_list *ctx = &ts->port_ctx[i];
 	struct vi_info *vi = &ts->vi[i];
 	struct sysctl_oid_list *c;
-	char name[8];
 
-	snprintf(name, sizeof(name), "%d", i);
-	c = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, cxl, OID_AUTO, name, RD, NULL,
-	    "port of a simulated T5"));
+	sysctl_ctx_init(ctx);
+	c = ts_sysctl_port_node(ts, ctx, i);
 	SYSCTL_ADD_UINT(ctx, c, OID_AUTO, "viid", RD, NULL, vi->viid,
 	    "VI identifier");
 	SYSCTL_ADD_INT(ctx, c, OID_AUTO, "nofldrxq", RD, &vi->nofldrxq, 0,
@@ -337,29 +336,23 @@ ts_sysctl_port(struct ts_softc *ts, struct sysctl_oid_list *cxl, int i)
 	    &vi->first_ofld_txq, 0, "index of first TOE tx queue");
 }
 
+void
+ts_sysctl_port_detach(struct ts_softc *ts, int i)
+{
+
+	(void)sysctl_ctx_free(&ts->port_ctx[i]);
+}
+
 /* The engine runs already: the kernel may apply loader tunables here. May sleep. */
 void
 ts_sysctl_attach(struct ts_softc *ts)
 {
-	struct sysctl_ctx_list *ctx = &ts->ctx;
-	struct sysctl_oid_list *dev, *node, *cxl;
-	int i;
+	struct sysctl_oid_list *node;
 
-	sysctl_ctx_init(ctx);
-	dev = SYSCTL_STATIC_CHILDREN(_dev);
-	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, dev, OID_AUTO, "t5nex", RD,
-	    NULL, "simulated T5"));
-	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, node, OID_AUTO, "0", RD,
-	    NULL, "simulated T5"));
-	SYSCTL_ADD_STRING(ctx, node, OID_AUTO, "%desc", RD,
-	    __DECONST(char *, "Simulated Chelsio T5 (t5sim)"), 0,
-	    "device description");
+	sysctl_ctx_init(&ts->ctx);
+	node = ts_sysctl_node(ts, &ts->ctx);
 	ts_sysctl_toe(ts, node);
 	ts_sysctl_sim(ts, node);
-	cxl = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, dev, OID_AUTO, "cxl", RD,
-	    NULL, "ports of simulated T5s"));
-	for (i = 0; i < T5SIM_NPORTS; i++)
-		ts_sysctl_port(ts, cxl, i);
 }
 
 /* Waits for handlers that run. */

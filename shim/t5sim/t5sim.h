@@ -7,7 +7,7 @@
  * t5sim_* functions are Rust, called by C; ts_* functions are C, called by Rust. C
  * serialises all calls for one card with an sx lock (the card lock), except the
  * functions that take no card. All t5sim_* functions may sleep for memory and must be
- * called with no mutex held and outside a net epoch.
+ * called with no mutex held and outside a net epoch, unless they say otherwise.
  */
 #ifndef T5SIM_H
 #define T5SIM_H
@@ -73,6 +73,14 @@ int t5sim_card_fault(struct t5sim_card *, uint64_t now, uint32_t fault,
     uint32_t arg);
 /* The card's own invariants: 0, or EIO and why in buf, a string. */
 int t5sim_card_check(const struct t5sim_card *, char *buf, size_t len);
+/*
+ * A connection's TCB as it lies in card memory: units of 16 bytes from the lowest word up,
+ * words in a unit from the highest down, big-endian. Zeros for a tid that has none. Takes
+ * no memory, so a mutex may be held besides the card lock.
+ */
+#define T5SIM_TCB_SIZE	128
+void t5sim_card_tcb(const struct t5sim_card *, uint32_t tid,
+    uint8_t tcb[T5SIM_TCB_SIZE]);
 /* One line for connection number `n', a string; ENOENT past the last. */
 int t5sim_card_conn(const struct t5sim_card *, uint32_t n, char *buf, size_t len);
 
@@ -91,6 +99,13 @@ uint32_t t5sim_nstats(void);
 const char *t5sim_stat_name(uint32_t);
 const char *t5sim_stat_descr(uint32_t);
 uint64_t t5sim_stat_get(const struct t5sim_card *, uint32_t);
+
+/*
+ * The key that undoes AES with key `enc' of so many bits, as the card takes it: the last
+ * words of the key schedule, the last first. 128, 192, 256; else `dec' is left alone. Takes
+ * no memory and no card.
+ */
+void t5sim_aes_deckey(uint8_t *dec, const uint8_t *enc, uint32_t bits);
 
 /* malloc(9), M_WAITOK, M_ZERO if zero is not 0. align: a power of 2. Never NULL. */
 void *ts_alloc(size_t size, size_t align, int zero);

@@ -9,6 +9,7 @@
 #define FW_TP_WR	0x05
 #define TID_RELEASE_LEN	32	/* bytes of the work request */
 
+/* The TOE driver makes the table when it is activated, and frees it. */
 int
 alloc_atid_tab(struct tid_info *t, int flags)
 {
@@ -32,6 +33,8 @@ void
 free_atid_tab(struct tid_info *t)
 {
 
+	if (t->atid_tab == NULL)
+		return;
 	if (t->atids_in_use != 0)
 		printf("t5sim: %u atids were never freed\n", t->atids_in_use);
 	mtx_destroy(&t->atid_lock);
@@ -103,7 +106,7 @@ ts_tid_release_wr(struct wrqe *wr, u_int tid)
 void
 release_tid(struct adapter *sc, int tid, struct sge_wrq *ctrlq)
 {
-	struct ts_softc *ts = __containerof(sc, struct ts_softc, sc);
+	struct ts_softc *ts = ts_of(sc);
 	struct wrqe *wr;
 
 	if (tid < 0 || (u_int)tid >= sc->tids.ntids)
@@ -135,7 +138,6 @@ ts_tid_release_deferred(struct ts_softc *ts)
 		    M_CXGBE, M_WAITOK);
 		wr->wrq = &ts->ctrlq[0];
 		wr->wr_len = TID_RELEASE_LEN;
-		wr->wr_done = 0;
 		ts_tid_release_wr(wr, tid);
 		mtx_lock(&ts->pend_lock);
 		clrbit(ts->tid_release, tid);

@@ -1,26 +1,52 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Upper-layer drivers: which are registered, which are active on the adapter, and what
- * IFCAP_TOE does about it.
+ * Upper-layer drivers: which are registered, which are active on the adapter, what they
+ * see of it, and what IFCAP_TOE does about it.
  */
 #include "softc.h"
 
 static SLIST_HEAD(, uld_info) ts_ulds = SLIST_HEAD_INITIALIZER(ts_ulds);
 static struct sx ts_uld_lock;
 
+/* The one adapter; NULL when there is none. */
+static struct ts_softc *ts_adapter;
+static struct sx ts_list_lock;
+
 void
 ts_uld_modload(void)
 {
 
 	sx_init(&ts_uld_lock, "t5sim ULDs");
+	sx_init(&ts_list_lock, "t5sim adapters");
 }
 
 void
 ts_uld_modunload(void)
 {
 
+	sx_destroy(&ts_list_lock);
 	sx_destroy(&ts_uld_lock);
+}
+
+/* Show the adapter to upper-layer drivers; NULL: waits until none looks at it. */
+void
+ts_publish(struct ts_softc *ts)
+{
+
+	sx_xlock(&ts_list_lock);
+	ts_adapter = ts;
+	sx_xunlock(&ts_list_lock);
+}
+
+void
+t4_iterate(void (*func)(struct adapter *, void *), void *arg)
+{
+
+	sx_slock(&ts_list_lock);
+	if (ts_adapter != NULL)
+		func(&ts_adapter->sc, arg);
+	sx_sunlock(&ts_list_lock);
 }
 
 bool
@@ -73,6 +99,8 @@ t4_unregister_uld(struct uld_info *ui)
 		rc = EBUSY;
 	else {
 		SLIST_REMOVE(&ts_ulds, ui, uld_info, link);
+		if (SLIST_EMPTY(&ts_ulds))
+			ts_cpl_forget();
 		rc = 0;
 	}
 	sx_xunlock(&ts_uld_lock);
@@ -146,7 +174,7 @@ ts_toe_capability(struct vi_info *vi, bool enable)
 		rc = t4_activate_uld(sc, ULD_TOM);
 		if (rc == EAGAIN)
 			printf("%s: no TOE driver is loaded: kldload toehold\n",
-			    sc->nameunit);
+			    TS_NAMEUNIT(sc));
 		if (rc != 0)
 			return (rc);
 	}

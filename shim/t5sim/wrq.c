@@ -22,7 +22,6 @@ ts_wrq_init(struct ts_softc *ts, struct sge_wrq *wrq, u_int type, u_int idx,
 	wrq->eq.cntxt_id = wrq->eq.abs_id =
 	    type == EQ_CTRL ? idx : T5SIM_NPORTS + idx;
 	wrq->eq.tx_chan = chan;
-	wrq->eq.index = idx;
 	STAILQ_INIT(&wrq->wr_list);
 	mtx_init(&wrq->eq.eq_lock,
 	    type == EQ_CTRL ? "t5sim ctrlq" : "t5sim ofld_txq", NULL, MTX_DEF);
@@ -40,6 +39,15 @@ ts_wrq_destroy(struct sge_wrq *wrq)
 	mtx_destroy(&wrq->eq.eq_lock);
 }
 
+/* Its place among the control queues or among the offload queues. */
+u_int
+ts_wrq_index(struct ts_softc *ts, struct sge_wrq *wrq)
+{
+
+	return ((wrq->eq.flags & EQ_TYPEMASK) == EQ_CTRL ? wrq - ts->ctrlq :
+	    wrq - ts->ofld_txq);
+}
+
 /* Pass on the finished requests at the head of the queue. */
 static void
 ts_wrq_flush(struct ts_softc *ts, struct sge_wrq *wrq)
@@ -50,7 +58,7 @@ ts_wrq_flush(struct ts_softc *ts, struct sge_wrq *wrq)
 	mtx_assert(&wrq->eq.eq_lock, MA_OWNED);
 	any = false;
 	mtx_lock(&ts->pend_lock);
-	while ((wr = STAILQ_FIRST(&wrq->wr_list)) != NULL && wr->wr_done) {
+	while ((wr = STAILQ_FIRST(&wrq->wr_list)) != NULL && wr->wr_len > 0) {
 		STAILQ_REMOVE_HEAD(&wrq->wr_list, link);
 		STAILQ_INSERT_TAIL(&ts->pend_wr, wr, link);
 		any = true;
@@ -82,14 +90,14 @@ start_wrq_wr(struct sge_wrq *wrq, int len16, struct wrq_cookie *cookie)
 	struct ts_softc *ts;
 	struct wrqe *wr;
 
-	ts = __containerof(wrq->adapter, struct ts_softc, sc);
+	ts = ts_of(wrq->adapter);
 	if (len16 <= 0 || len16 * 16 > SGE_MAX_WR_LEN || ts_wr_shortage(ts))
 		return (NULL);
 	wr = alloc_wrqe(len16 * 16, wrq);
 	if (wr == NULL)
 		return (NULL);
 	memset(wr->wr, TS_WR_JUNK, wr->wr_len);
-	cookie->wr = wr;
+	wr->wr_len = -wr->wr_len;
 	TXQ_LOCK(wrq);
 	STAILQ_INSERT_TAIL(&wrq->wr_list, wr, link);
 	TXQ_UNLOCK(wrq);
@@ -99,26 +107,25 @@ start_wrq_wr(struct sge_wrq *wrq, int len16, struct wrq_cookie *cookie)
 void
 commit_wrq_wr(struct sge_wrq *wrq, void *w, struct wrq_cookie *cookie)
 {
-	struct ts_softc *ts;
+	struct wrqe *wr;
 
-	ts = __containerof(wrq->adapter, struct ts_softc, sc);
-	KASSERT(w == cookie->wr->wr, ("%s: not this cookie's request", __func__));
+	/* The bytes lead to the request: nothing needs the cookie. */
+	wr = (struct wrqe *)(void *)((char *)w - offsetof(struct wrqe, wr));
 	TXQ_LOCK(wrq);
-	cookie->wr->wr_done = 1;
+	KASSERT(wr->wrq == wrq && wr->wr_len < 0,
+	    ("%s: not a request that was started on this queue", __func__));
+	wr->wr_len = -wr->wr_len;
 	wrq->tx_wrs_direct++;
-	ts_wrq_flush(ts, wrq);
+	ts_wrq_flush(ts_of(wrq->adapter), wrq);
 	TXQ_UNLOCK(wrq);
 }
 
 void
 t4_wrq_tx_locked(struct adapter *sc, struct sge_wrq *wrq, struct wrqe *wr)
 {
-	struct ts_softc *ts;
 
-	ts = __containerof(sc, struct ts_softc, sc);
 	mtx_assert(&wrq->eq.eq_lock, MA_OWNED);
-	wr->wr_done = 1;
 	STAILQ_INSERT_TAIL(&wrq->wr_list, wr, link);
 	wrq->tx_wrs_copied++;
-	ts_wrq_flush(ts, wrq);
+	ts_wrq_flush(ts_of(sc), wrq);
 }

@@ -11,10 +11,12 @@ use toehold_sys::t5sim::{
     T5SIM_FAULT_STALE_TAG1, T5SIM_Q_CTRL, T5SIM_Q_OFLD, t5sim_card, t5sim_info, ts_sink,
 };
 
+use crate::aes;
 use crate::conns;
 use crate::host::Kernel;
 use crate::knobs::{self, KNOBS, Refused};
 use crate::stats::STATS;
+use crate::tcb;
 use crate::text::Text;
 
 const ENOENT: c_int = 2;
@@ -224,6 +226,38 @@ pub(crate) unsafe extern "C" fn t5sim_card_conn(
     }
     text.terminate();
     0
+}
+
+/// See `t5sim.h`.
+///
+/// # Safety
+/// The card lock is held; `to` has `T5SIM_TCB_SIZE` bytes that may be written.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn t5sim_card_tcb(card: *const t5sim_card, tid: u32, to: *mut u8) {
+    // SAFETY: a live card, and the card lock, by this function's contract.
+    let card = unsafe { shared(card) };
+    let image = tcb::image(card, tid);
+    // SAFETY: that many bytes may be written, by this function's contract, and none of them is
+    // on this function's stack.
+    unsafe { to.copy_from_nonoverlapping(image.as_ptr(), image.len()) };
+}
+
+/// See `t5sim.h`.
+///
+/// # Safety
+/// `enc` has `bits` / 8 bytes, and as many may be written to `dec`.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn t5sim_aes_deckey(dec: *mut u8, enc: *const u8, bits: u32) {
+    let mut key = [0; 32];
+    let (Some(key), 0) = (key.get_mut(..index(bits / 8)), bits % 8) else {
+        return;
+    };
+    // SAFETY: enc has that many bytes, by this function's contract.
+    unsafe { key.as_mut_ptr().copy_from_nonoverlapping(enc, key.len()) };
+    if aes::deckey(key) {
+        // SAFETY: that many bytes may be written, by this function's contract.
+        unsafe { dec.copy_from_nonoverlapping(key.as_ptr(), key.len()) };
+    }
 }
 
 /// See `t5sim.h`.

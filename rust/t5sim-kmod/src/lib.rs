@@ -2,17 +2,19 @@
 //! its heap supplied by the C half (`shim/t5sim/`).
 //!
 //! The C half serialises all calls for one card with an sx lock, so there is no lock in here.
-//! Every call may sleep for memory. The contract is `shim/t5sim/t5sim.h`.
+//! Nearly every call may sleep for memory. The contract is `shim/t5sim/t5sim.h`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
+mod aes;
 mod conns;
 mod entry;
 mod heap;
 mod host;
 mod knobs;
 mod stats;
+mod tcb;
 mod text;
 
 #[cfg(test)]

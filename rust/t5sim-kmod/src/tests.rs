@@ -81,6 +81,13 @@ impl Under {
         unsafe { t5sim_card_check(self.0, p, buf.len()) }
     }
 
+    fn tcb(&self, tid: u32) -> [u8; 128] {
+        let mut tcb = [0xee; 128];
+        // SAFETY: a live card of this thread, and a place to write to.
+        unsafe { t5sim_card_tcb(self.0, tid, tcb.as_mut_ptr()) };
+        tcb
+    }
+
     fn conn(&self, n: u32) -> Option<String> {
         let mut buf = [0_u8; 200];
         let p = buf.as_mut_ptr().cast::<c_char>();
@@ -157,6 +164,60 @@ fn a_refused_connection_answers_with_one_cpl() {
     assert_eq!(card.check(), 0);
     let line = card.conn(0).unwrap();
     assert!(line.starts_with("tid 0 port 0 "), "{line}");
+}
+
+/// A TCB read from memory is what CPL_GET_TCB_RPL has, in units of 16 bytes from the other end.
+#[test]
+fn a_tcb_in_memory_is_the_one_in_the_reply() {
+    let card = Under::new();
+    assert_eq!(card.tcb(0), [0; 128], "no connection, no TCB");
+    assert_eq!(card.tcb(u32::MAX), [0; 128]);
+    assert_eq!(card.submit(T5SIM_Q_CTRL, 0, &act_open()), 0);
+    card.run();
+    CPLS.take();
+    let get = wire::GetTcb {
+        tid: 0,
+        reply: wire::ReplyCtrl {
+            queue: 17,
+            no_reply: false,
+            ..wire::ReplyCtrl::default()
+        },
+        ..wire::GetTcb::default()
+    };
+    let mut wr = vec![0; wire::GetTcb::LEN];
+    get.emit(&mut wr).unwrap();
+    assert_eq!(card.submit(T5SIM_Q_CTRL, 0, &wr), 0);
+    card.run();
+    let cpls = CPLS.take();
+    let [(17, _, reply)] = cpls.as_slice() else {
+        panic!("{cpls:?}")
+    };
+    let tcb = card.tcb(0);
+    assert_ne!(tcb, [0; 128]);
+    let mut turned: Vec<u8> = tcb.chunks(16).rev().flatten().copied().collect();
+    // Scales and MSS are in the reply alone: the low byte of word 4, the high one of word 3.
+    let mut reply = reply.clone();
+    for at in [4 * (31 - 4) + 3, 4 * (31 - 3)] {
+        turned[at] = 0;
+        reply[at] = 0;
+    }
+    assert_eq!(turned, reply);
+}
+
+#[test]
+fn a_key_to_decrypt_with() {
+    let enc = *b"\x2b\x7e\x15\x16\x28\xae\xd2\xa6\xab\xf7\x15\x88\x09\xcf\x4f\x3c";
+    let mut dec = [0; 17];
+    // SAFETY: as many bytes as the key has bits for, in both.
+    unsafe { t5sim_aes_deckey(dec.as_mut_ptr(), enc.as_ptr(), 128) };
+    assert_eq!(dec[..4], [0xb6, 0x63, 0x0c, 0xa6]);
+    assert_eq!(dec[12..], [0xd0, 0x14, 0xf9, 0xa8, 0]);
+    for bits in [0, 64, 127, 8 * 33, u32::MAX] {
+        let was = dec;
+        // SAFETY: lengths that are no key's are not read.
+        unsafe { t5sim_aes_deckey(dec.as_mut_ptr(), enc.as_ptr(), bits) };
+        assert_eq!(dec, was);
+    }
 }
 
 #[test]
