@@ -53,7 +53,11 @@ struct t5sim_info {
 struct t5sim_card *t5sim_card_new(void);
 void t5sim_card_free(struct t5sim_card *);
 void t5sim_card_info(const struct t5sim_card *, struct t5sim_info *);
-/* Hand over one whole work request; the bytes are copied. 0, or EINVAL and a counter. */
+/*
+ * Hand over what a driver would copy into an egress queue: work requests, each at the start
+ * of a descriptor, the last as long as its contents. The bytes are copied. 0, or EINVAL and
+ * a counter for the first that is refused.
+ */
 int t5sim_card_submit(struct t5sim_card *, uint64_t now, uint32_t q,
     uint32_t idx, const uint8_t *wr, size_t len);
 /* Run all that is due. Calls ts_cpl, ts_dma_read, ts_dma_write. */

@@ -13,6 +13,7 @@ use toehold_sys::t5sim::{
 
 use crate::aes;
 use crate::conns;
+use crate::descs;
 use crate::host::Kernel;
 use crate::knobs::{self, KNOBS, Refused};
 use crate::stats::STATS;
@@ -124,7 +125,7 @@ pub(crate) unsafe extern "C" fn t5sim_card_submit(
     let wr = unsafe { core::slice::from_raw_parts(wr, len) };
     // SAFETY: a live card, and the card lock, by this function's contract.
     let card = unsafe { exclusive(card) };
-    match card.submit(now, queue, wr) {
+    match descs::requests(wr, |wr| card.submit(now, queue, wr)) {
         Ok(()) => 0,
         Err(_) => EINVAL,
     }

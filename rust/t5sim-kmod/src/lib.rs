@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod aes;
 mod conns;
+mod descs;
 mod entry;
 mod heap;
 mod host;

@@ -245,6 +245,25 @@ fn nonsense_is_refused_and_counted() {
     assert_eq!(card.run(), 0);
 }
 
+/// A driver that gives each wrqe the bytes of its message, and two requests to one of them.
+#[test]
+fn requests_come_as_they_lie_in_a_queue() {
+    let card = Under::new();
+    assert_eq!(card.submit(T5SIM_Q_CTRL, 0, &act_open()), 0);
+    card.run();
+    let mut end = vec![0; wire::CloseListsrvReq::LEN];
+    wire::CloseListsrvReq::default().emit(&mut end).unwrap();
+    end.truncate(24);
+    let mut two = act_open();
+    two.resize(two.len().next_multiple_of(64), 0);
+    two.extend(&end);
+    assert_eq!(card.submit(T5SIM_Q_CTRL, 0, &two), 0);
+    assert_eq!(card.stat(c"wr_refused"), 0);
+    end.truncate(15);
+    assert_eq!(card.submit(T5SIM_Q_CTRL, 0, &end), 22, "more is missing");
+    assert_eq!(card.stat(c"wr_refused"), 1);
+}
+
 #[test]
 fn knobs_by_index() {
     let card = Under::new();
