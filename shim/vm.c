@@ -356,8 +356,10 @@ th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
 	m = m_get(M_NOWAIT, MT_DATA);
 	if (m == NULL)
 		return (NULL);
+	/* m_extadd() takes flags of the mbuf, and sets those of m_ext itself. */
 	m_extadd(m, (char *)p, len, th_aiotx_mfree, job,
-	    (void *)(uintptr_t)off, EXT_FLAG_VENDOR1, EXT_NET_DRV);
+	    (void *)(uintptr_t)off, M_RDONLY, EXT_NET_DRV);
+	m->m_ext.ext_flags |= EXT_FLAG_VENDOR1;
 	m->m_data = NULL;
 	m->m_len = len;
 	return (m);
