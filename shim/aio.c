@@ -44,9 +44,11 @@ th_aio_cancel(struct kaiocb *job)
 	inp = th_job_inp(job);
 	if (inp == NULL)
 		return;
+	CURVNET_SET(inp->inp_vnet);
 	INP_WLOCK(inp);
 	toehold_aio_cancel(th_inp_toep(inp), inp, job);
 	INP_WUNLOCK(inp);
+	CURVNET_RESTORE();
 }
 
 /* ---- A job's fields ------------------------------------------------------ */

@@ -143,7 +143,6 @@ th_cpl(struct sge_iq *iq, const struct rss_header *rss, struct mbuf *m)
 	const uint8_t *cpl;
 	size_t len;
 
-	tom = iq->adapter->tom_softc;
 	if (m != NULL) {
 		cpl = mtod(m, const uint8_t *);
 		len = m->m_len;
@@ -153,7 +152,11 @@ th_cpl(struct sge_iq *iq, const struct rss_header *rss, struct mbuf *m)
 		len = 64 - sizeof(*rss) - 16;
 	}
 	TH_EPOCH_ENTER(et);
-	toehold_cpl(tom->rs, cpl, len, m);
+	tom = iq->adapter->tom_softc;
+	if (tom != NULL)
+		toehold_cpl(tom->rs, cpl, len, m);
+	else
+		m_freem(m);		/* came after the last connection */
 	TH_EPOCH_EXIT(et);
 	return (0);
 }
@@ -437,6 +440,8 @@ th_deactivate(struct adapter *sc)
 		for_each_vi(sc->port[i], v, vi)
 			SETTOEDEV(vi->ifp, NULL);
 	}
+	sc->tom_softc = NULL;
+	NET_EPOCH_WAIT();		/* for th_cpl() */
 	callout_drain(&tom->retry_callout);
 	taskqueue_drain(taskqueue_thread, &tom->retry_task);
 	sysctl_ctx_free(&tom->ctx);
@@ -445,7 +450,6 @@ th_deactivate(struct adapter *sc)
 	toehold_free(tom->rs);
 	if (tom->own_atids)
 		free_atid_tab(&sc->tids);
-	sc->tom_softc = NULL;
 	for (i = 0; i < TH_NCOUNTERS; i++)
 		counter_u64_free(tom->counters[i]);
 	free(tom, M_TOEHOLD);

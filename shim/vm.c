@@ -83,7 +83,9 @@ th_unwire(vm_page_t *ma, u_int n)
 
 	for (i = 0; i < n; i++) {
 		vm_page_lock(ma[i]);
-		vm_page_unwire(ma[i], PQ_ACTIVE);
+		/* An object that ended left its wired pages to those who wired. */
+		if (vm_page_unwire(ma[i], PQ_ACTIVE) && ma[i]->object == NULL)
+			vm_page_free(ma[i]);
 		vm_page_unlock(ma[i]);
 	}
 #endif
@@ -104,6 +106,32 @@ th_pages_rele(struct th_tom *tom, struct th_pages *p)
 }
 
 /* ---- Holding ------------------------------------------------------------------- */
+
+/*
+ * Turn holds into wirings.  False, with nothing held or wired: a page was given up between
+ * the fault and now, and its hold is all that keeps it.
+ */
+static bool
+th_wire(vm_page_t *ma, u_int n)
+{
+#ifndef TH_QUICK_HOLD_WIRES
+	u_int i;
+
+	for (i = 0; i < n; i++) {
+		vm_page_lock(ma[i]);
+		if ((ma[i]->flags & PG_UNHOLDFREE) != 0) {
+			vm_page_unlock(ma[i]);
+			vm_page_unhold_pages(ma + i, n - i);
+			th_unwire(ma, i);
+			return (false);
+		}
+		vm_page_wire(ma[i]);
+		vm_page_unhold(ma[i]);
+		vm_page_unlock(ma[i]);
+	}
+#endif
+	return (true);
+}
 
 int
 th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
@@ -127,23 +155,19 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 	pa = (uint64_t *)(pg + 1);
 	pg->ma = (vm_page_t *)(pa + n);
 	vm = job->userproc->p_vmspace;
-	held = vm_fault_quick_hold_pages(&vm->vm_map, start, end - start,
-	    write ? VM_PROT_READ | VM_PROT_WRITE : VM_PROT_READ, pg->ma, n);
-	if (held < 0 || (u_int)held != n) {
-		if (held > 0)
-			vm_page_unhold_pages(pg->ma, held);
-		free(pg, M_TOEHOLD);
-		return (EFAULT);
-	}
-	for (i = 0; i < n; i++) {
-#ifndef TH_QUICK_HOLD_WIRES
-		vm_page_lock(pg->ma[i]);
-		vm_page_wire(pg->ma[i]);
-		vm_page_unhold(pg->ma[i]);
-		vm_page_unlock(pg->ma[i]);
-#endif
+	do {
+		held = vm_fault_quick_hold_pages(&vm->vm_map, start,
+		    end - start, write ? VM_PROT_READ | VM_PROT_WRITE :
+		    VM_PROT_READ, pg->ma, n);
+		if (held < 0 || (u_int)held != n) {
+			if (held > 0)
+				vm_page_unhold_pages(pg->ma, held);
+			free(pg, M_TOEHOLD);
+			return (EFAULT);
+		}
+	} while (!th_wire(pg->ma, n));
+	for (i = 0; i < n; i++)
 		pa[i] = VM_PAGE_TO_PHYS(pg->ma[i]);
-	}
 	TH_VMSPACE_REF(vm);
 	pg->vm = vm;
 	pg->p.count = n;
