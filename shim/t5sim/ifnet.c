@@ -135,6 +135,7 @@ ts_if_transmit(if_t ifp, struct mbuf *m)
 	BPF_MTAP(ifp, m);
 	/* What belongs to the sending stack stays behind. */
 	m_clrprotoflags(m);
+	m_tag_delete_nonpersistent(m);
 	m->m_pkthdr.csum_flags = 0;
 	rc = ts_if_cross(ts, ifp, 1 - vi->pi->port_id, m);
 	if (rc != 0) {
@@ -152,7 +153,7 @@ ts_if_qflush(if_t ifp)
 {
 }
 
-/* Engine thread, no lock held. */
+/* Engine thread, no lock held. The stack counts bytes by itself. */
 void
 ts_frame_input(struct ts_softc *ts, struct mbuf *m)
 {
@@ -160,7 +161,6 @@ ts_frame_input(struct ts_softc *ts, struct mbuf *m)
 	if_t ifp = m->m_pkthdr.rcvif;
 
 	if_inc_counter(ifp, IFCOUNTER_IPACKETS, 1);
-	if_inc_counter(ifp, IFCOUNTER_IBYTES, m->m_pkthdr.len);
 	epoch_enter_preempt(net_epoch_preempt, &et);
 	if_input(ifp, m);
 	epoch_exit_preempt(net_epoch_preempt, &et);

@@ -194,6 +194,10 @@ extern "C" fn m_tag_delete_chain(m: Kp<Mbuf>, _t: *mut c_void) {
         kpanic!("m_tag_delete_chain: ukern makes no packet tags");
     }
 }
+extern "C" fn m_tag_delete_nonpersistent(m: Kp<Mbuf>) {
+    m_tag_delete_chain(m, std::ptr::null_mut());
+}
+
 extern "C" fn m_tag_free_default(_t: *mut c_void) {
     kpanic!("m_tag_free: ukern makes no packet tags");
 }
@@ -271,6 +275,7 @@ crate::exports! {
     "m_split" => m_split,
     "m_apply" => m_apply,
     "m_tag_delete_chain" => m_tag_delete_chain,
+    "m_tag_delete_nonpersistent" => m_tag_delete_nonpersistent,
     "m_tag_free_default" => m_tag_free_default,
     "m_snd_tag_destroy" => m_snd_tag_destroy,
 }
