@@ -3,6 +3,7 @@
 //! Pure functions: no lock, no side effect. The module gathers what the socket, the tcpcb and
 //! the adapter say ([`Wish`], [`Link`]); the words come out here.
 
+use crate::aiotx::MAX_WND;
 use wire::{ActOpenReq, Chip, Opt0, Opt2, QidTid, TcpOpt};
 
 /// Least receive window asked for, bytes.
@@ -138,8 +139,11 @@ pub struct ConnParams {
     pub cong: CongAlgo,
     /// Coalesce received data.
     pub rx_coalesce: bool,
-    /// Adapter's send buffer, bytes.
+    /// Adapter's send buffer, bytes: the most that may ever be outstanding, because the firmware
+    /// is told once.
     pub sndbuf: u32,
+    /// What write jobs may have outstanding at first, bytes.
+    pub snd_wnd: u32,
 }
 
 /// Index of the largest MTU that does not exceed `mss` with its headers; 0 if all do.
@@ -162,6 +166,12 @@ impl ConnParams {
     #[must_use]
     pub fn active(w: &Wish, mtus: &[u16; 16]) -> ConnParams {
         let wnd = w.rcv_space.clamp(MIN_RCV_WND, MAX_RCV_WND);
+        let set = u32::try_from(w.sndbuf).ok().filter(|n| *n > 0);
+        let own = if w.snd_autosize {
+            AUTO_SNDBUF
+        } else {
+            w.snd_hiwat
+        };
         ConnParams {
             mtu_idx: mtu_idx(mtus, w.mss),
             wscale: if w.wscale { rcv_wscale(w.sb_max) } else { 0 },
@@ -173,11 +183,8 @@ impl ConnParams {
             keepalive: w.keepalive,
             cong: w.cong,
             rx_coalesce: w.rx_coalesce,
-            sndbuf: match u32::try_from(w.sndbuf) {
-                Ok(n) if n > 0 => n,
-                _ if w.snd_autosize => AUTO_SNDBUF,
-                _ => w.snd_hiwat,
-            },
+            sndbuf: set.unwrap_or(MAX_WND.max(own)),
+            snd_wnd: set.unwrap_or(own),
         }
     }
 

@@ -27,8 +27,8 @@ pub struct Tunables {
     pub ddp: bool,
     /// `toe.tx_zcopy`.
     pub tx_zcopy: bool,
-    /// `toe.sndbuf`: bytes the adapter buffers for sending, -1 for the default.
-    pub sndbuf: i32,
+    /// `toe.tx_zcopy_min`: shorter writes are copied.
+    pub tx_zcopy_min: u32,
     /// Page sets kept per connection.
     pub cache: u16,
 }

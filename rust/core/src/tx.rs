@@ -7,7 +7,7 @@
 use bitflags::bitflags;
 use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData};
 
-use crate::aiotx::{MAX_WND, Writes};
+use crate::aiotx::Writes;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
 use crate::sgl::{MAX_SEGS, Sgl};
@@ -37,8 +37,11 @@ const SHORT: u32 = 96 * 1024;
 /// What transmit needs to know when the connection comes up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TxParams {
-    /// Bytes the adapter may buffer for sending (FLOWC SNDBUF).
+    /// Bytes the adapter may buffer for sending (FLOWC SNDBUF). Said once, so the most that the
+    /// window of write jobs may grow to; less only if `toe.sndbuf` says so.
     pub sndbuf: u32,
+    /// The window of write jobs at first, bytes.
+    pub wnd: u32,
     /// Payload bytes of a full segment, options taken off (FLOWC MSS).
     pub emss: u16,
     /// Align payload to full segments (`toe.tx_align`; T5 at 40 Gb/s).
@@ -109,6 +112,7 @@ impl<O: Os> Tx<O> {
             flags: TxFlags::empty(),
             params: TxParams {
                 sndbuf: 0,
+                wnd: 0,
                 emss: 0,
                 tx_align: false,
             },
@@ -129,8 +133,7 @@ impl<O: Os> Tx<O> {
     ) {
         self.cred = TxCredits::new(wr_credits);
         self.params = params;
-        let set = u32::try_from(sh.tun.sndbuf).ok().filter(|n| *n > 0);
-        self.writes.open(params.sndbuf, set.unwrap_or(MAX_WND));
+        self.writes.open(params.wnd, params.sndbuf);
         self.acked = sh.seq.snd_una;
         self.flags.set(TxFlags::FLOWC_SEQ, seq);
         if !self.send_flowc(sh, os) {
@@ -303,7 +306,6 @@ impl<O: Os> Tx<O> {
     fn push(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
         let mut grew = false;
         let mut sent = false;
-        self.send_sndbuf(sh, os);
         while self.may_send() {
             if !self.cred.can_take(MIN_TX_CREDITS as u8) {
                 self.flags |= TxFlags::SUSPENDED;
@@ -480,33 +482,6 @@ impl<O: Os> Tx<O> {
         let _ = self.cred.take((len / 16) as u8, 0, false);
         self.flags |= TxFlags::FLOWC_SENT;
         true
-    }
-
-    /// Have the adapter buffer as much as write jobs may have outstanding. A size set by
-    /// `toe.sndbuf` stays. For want of credits or of a work request it stays as it is till the
-    /// next time.
-    fn send_sndbuf(&mut self, sh: &Shared<O>, os: &mut O) {
-        let want = self.writes.wnd();
-        if want <= self.params.sndbuf || !self.may_send() || !self.cred.can_take(1) {
-            return;
-        }
-        let n = self
-            .params
-            .sndbuf
-            .saturating_mul(2)
-            .clamp(want, MAX_WND.max(want));
-        let flowc = Flowc {
-            tid: sh.id.tid,
-            params: &[(FlowcParam::SndBuf, n)],
-        };
-        let len = Flowc::len(1);
-        let sent = wr::send(os, Queue::Ofld, len, |b| {
-            let _ = flowc.emit(b);
-        });
-        if sent.is_ok() {
-            let _ = self.cred.take((len / 16) as u8, 0, false);
-            self.params.sndbuf = n;
-        }
     }
 
     /// CPL_ABORT_REQ; its credits are kept aside. False: no work request.

@@ -125,7 +125,7 @@ impl Adapter {
         Tunables {
             ddp: t.ddp != 0,
             tx_zcopy: t.tx_zcopy != 0,
-            sndbuf: t.sndbuf,
+            tx_zcopy_min: u32::try_from(t.tx_zcopy_min).unwrap_or(0),
             cache: t.ddp_cache.clamp(0, SLOTS as i32) as u16,
         }
     }

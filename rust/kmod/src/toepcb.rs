@@ -303,6 +303,7 @@ impl Toepcb {
             wr_credits: adapter.info.wr_credits as u16,
             tx: TxParams {
                 sndbuf: params.sndbuf,
+                wnd: params.snd_wnd,
                 emss: agreed.emss,
                 tx_align: tunables.tx_align > 0,
             },

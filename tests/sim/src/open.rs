@@ -60,7 +60,7 @@ impl World {
             keepalive: false,
             cong: CongAlgo::NewReno,
             rx_coalesce: true,
-            sndbuf: conf.tun.sndbuf,
+            sndbuf: -1,
             snd_autosize: conf.auto_max > 0,
             snd_hiwat: conf.snd,
         }
@@ -230,6 +230,7 @@ impl World {
             wr_credits: self.card.config().tx_credits,
             tx: TxParams {
                 sndbuf: params.sndbuf,
+                wnd: params.snd_wnd,
                 emss: agreed.emss,
                 tx_align: self.rng.one_in(2),
             },

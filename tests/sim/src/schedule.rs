@@ -121,7 +121,7 @@ fn end(rng: &mut Rng) -> EndConf {
         tun: Tunables {
             ddp: !rng.one_in(12),
             tx_zcopy: !rng.one_in(12),
-            sndbuf: -1,
+            tx_zcopy_min: 0,
             cache: rng.pick(&[0, 8, 9, 16, 64]),
         },
         rcv: buffer(rng),

@@ -71,7 +71,7 @@ impl Default for EndConf {
             tun: Tunables {
                 ddp: true,
                 tx_zcopy: true,
-                sndbuf: -1,
+                tx_zcopy_min: 0,
                 cache: 16,
             },
             rcv: 256 << 10,

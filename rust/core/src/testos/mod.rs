@@ -226,7 +226,7 @@ impl TestOs {
         Tunables {
             ddp: true,
             tx_zcopy: true,
-            sndbuf: -1,
+            tx_zcopy_min: 0,
             cache: 16,
         }
     }

@@ -4,6 +4,7 @@ use std::vec;
 
 use super::fake::{ISS, Wr};
 use super::rig::{IRS, Rig, init};
+use crate::aiotx::MAX_WND;
 use crate::conn::{End, Outcome};
 use crate::errno::Errno;
 use crate::os::{Counter, TcpState};
@@ -23,7 +24,7 @@ fn established_introduces_the_connection() {
         (P::Ch, 1),
         (P::Port, 2),
         (P::IqId, 300),
-        (P::SndBuf, 262_144),
+        (P::SndBuf, MAX_WND),
         (P::Mss, 1448),
         (P::SndNxt, ISS),
         (P::RcvNxt, IRS),

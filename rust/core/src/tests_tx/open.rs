@@ -1,6 +1,7 @@
 //! opt0, opt2 and what follows from the options.
 
 use super::rng::{Rng, seeds};
+use crate::aiotx::MAX_WND;
 use crate::errno::Errno;
 use crate::open::*;
 use crate::os::TcpState;
@@ -93,21 +94,23 @@ fn window_in_opt0_is_bounded() {
 
 #[test]
 fn send_buffer_of_the_adapter() {
-    let at = |sndbuf, snd_autosize| {
-        ConnParams::active(
-            &Wish {
-                sndbuf,
-                snd_autosize,
-                ..wish()
-            },
-            &MTUS,
-        )
-        .sndbuf
+    let at = |sndbuf, snd_autosize, snd_hiwat| {
+        let w = Wish {
+            sndbuf,
+            snd_autosize,
+            snd_hiwat,
+            ..wish()
+        };
+        let p = ConnParams::active(&w, &MTUS);
+        (p.sndbuf, p.snd_wnd)
     };
-    assert_eq!(at(-1, true), 256 * 1024);
-    assert_eq!(at(-1, false), 32768);
-    assert_eq!(at(0, false), 32768);
-    assert_eq!(at(100_000, true), 100_000);
+    // The adapter is told once of the most there can be; write jobs begin with less.
+    assert_eq!(at(-1, true, 32768), (MAX_WND, 256 * 1024));
+    assert_eq!(at(-1, false, 32768), (MAX_WND, 32768));
+    assert_eq!(at(0, false, 32768), (MAX_WND, 32768));
+    assert_eq!(at(-1, false, 8 << 20), (8 << 20, 8 << 20));
+    assert_eq!(at(100_000, true, 32768), (100_000, 100_000));
+    assert_eq!(at(8 << 20, true, 32768), (8 << 20, 8 << 20));
 }
 
 #[test]

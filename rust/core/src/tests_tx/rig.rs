@@ -5,6 +5,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::fake::{FJob, Fake, ISS, TID, Wr};
+use crate::aiotx::MAX_WND;
 use crate::conn::{Conn, End, EstablishInit, Outcome};
 use crate::errno::Errno;
 use crate::os::{JobId, TcpState};
@@ -43,7 +44,8 @@ pub(crate) fn init(wr_credits: u16) -> EstablishInit {
         rcv_wnd: 65536,
         wr_credits,
         tx: TxParams {
-            sndbuf: 262_144,
+            sndbuf: MAX_WND,
+            wnd: 262_144,
             emss: 1448,
             tx_align: false,
         },
@@ -54,7 +56,7 @@ pub(crate) fn tun() -> Tunables {
     Tunables {
         ddp: true,
         tx_zcopy: true,
-        sndbuf: -1,
+        tx_zcopy_min: 0,
         cache: 16,
     }
 }
