@@ -93,10 +93,10 @@ th_tunables(struct th_tom *tom, struct th_tunables *t)
 	t->sndbuf = tt->sndbuf;
 	t->ddp = tt->ddp;
 	t->rx_coalesce = tt->rx_coalesce;
-	t->tx_align = tt->tx_align;
 	t->tx_zcopy = tt->tx_zcopy;
 	t->cop_managed = tt->cop_managed_offloading;
 	t->ddp_cache = tom->ddp_cache;
+	t->tx_zcopy_min = tom->tx_zcopy_min;
 }
 
 void
@@ -263,6 +263,9 @@ th_sysctls(struct th_tom *tom)
 	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "ddp_cache",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->ddp_cache, 0,
 	    "page sets kept wired for each connection");
+	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "tx_zcopy_min",
+	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->tx_zcopy_min, 0,
+	    "bytes of an aio_write below which it is copied");
 	SYSCTL_ADD_ULONG(&tom->ctx, kids, OID_AUTO, "max_wired",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->max_wired,
 	    "most pages of user buffers wired at one time");
@@ -351,6 +354,7 @@ th_activate(struct adapter *sc)
 	tom = malloc(sizeof(*tom), M_TOEHOLD, M_WAITOK | M_ZERO);
 	tom->sc = sc;
 	tom->ddp_cache = TH_MAX_SETS;
+	tom->tx_zcopy_min = TH_TX_ZCOPY_MIN;
 	tom->max_wired = physmem / 4;
 	for (i = 0; i < TH_NCOUNTERS; i++)
 		tom->counters[i] = counter_u64_alloc(M_WAITOK);

@@ -50,6 +50,9 @@
 
 MALLOC_DECLARE(M_TOEHOLD);
 
+/* Default of toe.tx_zcopy_min: below it, to hold pages costs more than to copy. */
+#define TH_TX_ZCOPY_MIN	8192
+
 /* One per adapter that the module is active on; adapter.tom_softc. */
 struct th_tom {
 	struct toedev tod;		/* must stand first: tod_th() */
@@ -61,6 +64,7 @@ struct th_tom {
 	volatile u_long gauge[TH_NGAUGES];
 	volatile u_long gauge_max[TH_NGAUGES];
 	int ddp_cache;			/* sysctl toe.ddp_cache */
+	int tx_zcopy_min;		/* sysctl toe.tx_zcopy_min, bytes */
 	u_long max_wired;		/* sysctl toe.max_wired, pages */
 
 	struct mtx l2_lock;

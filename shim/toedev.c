@@ -215,6 +215,12 @@ th_pick_vi(struct adapter *sc, struct vi_info *vi, struct th_vi *tv)
 	tv->tx_modq = sc->params.tp.tx_modq[vi->pi->tx_chan];
 	/* FT_VNID_ID: valid in bit 16, PF from bit 7, VF from bit 0. */
 	tv->vnic = (uint32_t)vi->vfvld << 16 | sc->pf << 7 | vi->vin;
+	/* By default only a T5 with more than two 10 Gb/s ports' worth. */
+	if (sc->tt.tx_align >= 0)
+		tv->tx_align = sc->tt.tx_align > 0;
+	else
+		tv->tx_align = is_t5(sc) && (port_top_speed(vi->pi) > 10 ||
+		    sc->params.nports > 2);
 }
 
 #if __FreeBSD_version >= 1300000

@@ -67,10 +67,10 @@ struct th_tunables {
 	int32_t sndbuf;
 	int32_t ddp;
 	int32_t rx_coalesce;
-	int32_t tx_align;
 	int32_t tx_zcopy;
 	int32_t cop_managed;
 	int32_t ddp_cache;		/* page sets kept per connection */
+	int32_t tx_zcopy_min;		/* bytes; shorter writes are copied */
 };
 
 /* One of the adapter's offload-capable interfaces, and the queues picked. */
@@ -84,6 +84,7 @@ struct th_vi {
 	uint32_t rxq_abs;		/* abs_id of that queue */
 	uint32_t tx_modq;		/* modulation queue of tx_chan */
 	uint32_t vnic;			/* VNIC field of a filter tuple */
+	uint32_t tx_align;		/* cut payload in whole segments */
 };
 
 /* An open work request: fill `wr' and commit it, in one thread, no sleep. */

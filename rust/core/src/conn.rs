@@ -179,6 +179,11 @@ impl<O: Os> Conn<O> {
         }
     }
 
+    /// TCP_NODELAY changed; the adapter's own Nagle is the caller's to switch.
+    pub fn set_nagle(&mut self, on: bool) {
+        self.tx.params.nagle = on;
+    }
+
     /// `tod_rcvd`: the socket's user has taken data.
     pub fn rcvd(&mut self, os: &mut O) {
         if self.alive(os) {

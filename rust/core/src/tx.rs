@@ -5,7 +5,7 @@
 //! for a work request worth its header; a shortage of work requests is retried ([`Os::retry_later`]).
 
 use bitflags::bitflags;
-use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData};
+use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData, TxAlign};
 
 use crate::aiotx::Writes;
 use crate::fault::BadCpl;
@@ -44,8 +44,10 @@ pub struct TxParams {
     pub wnd: u32,
     /// Payload bytes of a full segment, options taken off (FLOWC MSS).
     pub emss: u16,
-    /// Align payload to full segments (`toe.tx_align`; T5 at 40 Gb/s).
+    /// Align payload to full segments (`toe.tx_align`; by default T5 past 10 Gb/s).
     pub tx_align: bool,
+    /// Nagle's algorithm is on at first (no TCP_NODELAY).
+    pub nagle: bool,
 }
 
 bitflags! {
@@ -115,6 +117,7 @@ impl<O: Os> Tx<O> {
                 wnd: 0,
                 emss: 0,
                 tx_align: false,
+                nagle: true,
             },
             acked: 0,
             writes: Writes::new(),
@@ -380,7 +383,7 @@ impl<O: Os> Tx<O> {
             compl,
             shove: !unsent.more && !os.more_to_come() && !self.writes.more_to_come(),
             ulp_mode: 0,
-            align: self.params.tx_align && plen >= 2 * u32::from(self.params.emss),
+            align: self.align(plen),
         };
         if let Some(d) = data {
             os.snd_peek(d);
@@ -421,6 +424,16 @@ impl<O: Os> Tx<O> {
         Pass::Sent
     }
 
+    /// How `plen` bytes are to be cut in segments.
+    fn align(&self, plen: u32) -> TxAlign {
+        match self.params.tx_align {
+            false => TxAlign::Any,
+            true if plen < 2 * u32::from(self.params.emss) => TxAlign::NoLso,
+            true if self.params.nagle => TxAlign::WholeShove,
+            true => TxAlign::Whole,
+        }
+    }
+
     /// Send our FIN once everything before it is handed over.
     pub(crate) fn settle(&mut self, sh: &mut Shared<O>, os: &mut O) {
         if !self.flags.contains(TxFlags::SEND_FIN)
@@ -455,7 +468,8 @@ impl<O: Os> Tx<O> {
         let all = [
             (FlowcParam::PfnVfn, u32::from(sh.id.pf) << 8),
             (FlowcParam::Ch, u32::from(sh.id.channel)),
-            (FlowcParam::Port, u32::from(sh.id.port)),
+            // The port's number on the chip; the driver counts only those in use.
+            (FlowcParam::Port, u32::from(sh.id.channel)),
             (FlowcParam::IqId, u32::from(sh.id.rxq)),
             (FlowcParam::SndBuf, self.params.sndbuf),
             (FlowcParam::Mss, u32::from(self.params.emss)),

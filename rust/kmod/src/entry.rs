@@ -336,7 +336,7 @@ extern "C" fn toehold_pcb_detach(p: *mut c_void, inp: *mut inpcb) {
 
 #[unsafe(no_mangle)]
 extern "C" fn toehold_nodelay(p: *mut c_void, inp: *mut inpcb, on: bool) {
-    on_toep(p, inp, |t, _g| Toepcb::nodelay(t, on));
+    on_toep(p, inp, |t, mut g| Toepcb::nodelay(t, &mut g, on));
 }
 
 // --- aio -----------------------------------------------------------------------------------

@@ -287,7 +287,6 @@ impl Toepcb {
                 sack_ok: agreed.sack,
             });
         }
-        let tunables = adapter.tom.tunables();
         let init = EstablishInit {
             id: ConnId {
                 chip: adapter.chip,
@@ -305,7 +304,8 @@ impl Toepcb {
                 sndbuf: params.sndbuf,
                 wnd: params.snd_wnd,
                 emss: agreed.emss,
-                tx_align: tunables.tx_align > 0,
+                tx_align: this.vi.tx_align != 0,
+                nagle: params.nagle,
             },
         };
         Self::run(this, g, |conn, os| conn.established(os, &init)).unwrap_or_default()
@@ -332,7 +332,8 @@ impl Toepcb {
     }
 
     /// TCP_NODELAY changed.
-    pub fn nodelay(this: &Arc<Toepcb>, on: bool) {
+    pub fn nodelay(this: &Arc<Toepcb>, g: &mut InpGuard, on: bool) {
+        let _ = Self::run(this, g, |conn, _| conn.set_nagle(!on));
         let Some(&tid) = this.tid.get() else { return };
         let u = wire::tcb::nagle(!on);
         let cpl = wire::SetTcbField {

@@ -156,15 +156,49 @@ pub struct OfldTxData {
     pub shove: bool,
     /// `ULP_MODE_*` of the data, 3 bits.
     pub ulp_mode: u8,
-    /// Cut the payload in whole segments (ALIGNPLD, for T5 at 40 Gb/s); for requests of two
-    /// segments or more.
-    pub align: bool,
+    /// How the payload is cut in segments.
+    pub align: TxAlign,
+}
+
+/// How the adapter cuts the payload of a work request in segments (`toe.tx_align`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TxAlign {
+    /// As it likes.
+    #[default]
+    Any,
+    /// LSODISABLE: for less than two segments.
+    NoLso,
+    /// ALIGNPLD: whole segments, for two or more.
+    Whole,
+    /// ALIGNPLD and ALIGNPLDSHOVE: what is left over goes at once, too, although Nagle's algorithm
+    /// is on.
+    WholeShove,
+}
+
+impl TxAlign {
+    const ALL: [TxAlign; 4] = [
+        TxAlign::Any,
+        TxAlign::NoLso,
+        TxAlign::Whole,
+        TxAlign::WholeShove,
+    ];
+
+    const fn bits(self) -> u32 {
+        match self {
+            TxAlign::Any => 0,
+            TxAlign::NoLso => LSO_DISABLE,
+            TxAlign::Whole => ALIGN_PLD,
+            TxAlign::WholeShove => ALIGN_PLD | ALIGN_PLD_SHOVE,
+        }
+    }
 }
 
 const ULP_MODE_SHIFT: u32 = 10;
 const ULP_MODE_BITS: u32 = 3;
 const TX_SHOVE: u32 = 1 << 14;
+const LSO_DISABLE: u32 = 1 << 31;
 const ALIGN_PLD: u32 = 1 << 30;
+const ALIGN_PLD_SHOVE: u32 = 1 << 29;
 const WR_COMPL: u32 = 1 << 21;
 
 impl OfldTxData {
@@ -187,7 +221,7 @@ impl OfldTxData {
         let ulp_mode = fit32("ulp_mode", u32::from(self.ulp_mode), ULP_MODE_BITS)?;
         let compl = if self.compl { WR_COMPL } else { 0 };
         let shove = if self.shove { TX_SHOVE } else { 0 };
-        let align = if self.align { ALIGN_PLD } else { 0 };
+        let align = self.align.bits();
         let b = fresh(b, Self::HDR_LEN)?;
         put_u32(
             b,
@@ -208,7 +242,7 @@ impl OfldTxData {
     ///
     /// # Errors
     /// `Opcode` if it is another request, `Truncated` if the request is not all there, `Field` if
-    /// its length does not hold header and immediate data.
+    /// its length does not hold header and immediate data, or its alignment makes no sense.
     pub fn parse(b: &[u8]) -> Result<OfldTxData, WireError> {
         let hi = get_u32(b, 0)?;
         let (want, have) = (WrOp::OfldTxData.code(), (hi >> 24) as u8);
@@ -219,6 +253,8 @@ impl OfldTxData {
         let len = bits32(mid, 0, 8) as usize * 16;
         need(b, len)?;
         let flags = get_u32(b, 12)?;
+        let align = flags & (LSO_DISABLE | ALIGN_PLD | ALIGN_PLD_SHOVE);
+        let known = TxAlign::ALL.into_iter().find(|a| a.bits() == align);
         let m = OfldTxData {
             tid: bits32(mid, 8, FLOWID_BITS),
             plen: get_u32(b, 8)?,
@@ -227,7 +263,7 @@ impl OfldTxData {
             compl: hi & WR_COMPL != 0,
             shove: flags & TX_SHOVE != 0,
             ulp_mode: bits32(flags, ULP_MODE_SHIFT, ULP_MODE_BITS) as u8,
-            align: flags & ALIGN_PLD != 0,
+            align: known.ok_or(WireError::field("align", u64::from(align)))?,
         };
         if m.holds_imm() {
             Ok(m)

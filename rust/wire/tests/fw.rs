@@ -3,7 +3,7 @@
 mod common;
 
 use common::{ROUNDS, Rng, cuts, emitted, hex, refused};
-use wire::{Flowc, FlowcParam, Fw4Ack, OfldTxData, WireError, parse_flowc};
+use wire::{Flowc, FlowcParam, Fw4Ack, OfldTxData, TxAlign, WireError, parse_flowc};
 
 fn parsed(b: &[u8]) -> (u32, Vec<(FlowcParam, u32)>) {
     let (tid, params) = parse_flowc(b).expect("a FLOWC");
@@ -205,7 +205,7 @@ fn tx_data_with_a_scatter_list_known_bytes() {
         plen: 0x0012_3456,
         len: 512,
         ulp_mode: 5,
-        align: true,
+        align: TxAlign::Whole,
         ..OfldTxData::default()
     };
     let want = hex("0b000000 0fffff20 00123456 40001400");
@@ -246,16 +246,14 @@ fn tx_data_flags_are_one_bit_each() {
         ),
         1 << 14
     );
-    assert_eq!(
-        word(
-            OfldTxData {
-                align: true,
-                ..none
-            },
-            12
-        ),
-        1 << 30
-    );
+    for (align, bits) in [
+        (TxAlign::Any, 0),
+        (TxAlign::NoLso, 1 << 31),
+        (TxAlign::Whole, 1 << 30),
+        (TxAlign::WholeShove, 3 << 29),
+    ] {
+        assert_eq!(word(OfldTxData { align, ..none }, 12), bits);
+    }
     assert_eq!(
         word(
             OfldTxData {
@@ -345,6 +343,15 @@ fn tx_data_parse_ignores_the_queue_update_bits() {
 }
 
 #[test]
+fn tx_data_parse_refuses_alignment_that_makes_no_sense() {
+    for bits in [1 << 29, 5 << 29, 6 << 29, 7 << 29] {
+        let mut b = hex("0b000000 00123401 00000000 00000000");
+        b[12..].copy_from_slice(&u32::to_be_bytes(bits));
+        assert_eq!(refused(OfldTxData::parse(&b)), "align");
+    }
+}
+
+#[test]
 fn tx_data_round_trips() {
     let mut r = Rng::new(0x0f1d);
     for round in 0..ROUNDS {
@@ -358,7 +365,12 @@ fn tx_data_round_trips() {
             compl: r.bool(),
             shove: r.bool(),
             ulp_mode: r.u8() & 7,
-            align: r.bool(),
+            align: [
+                TxAlign::Any,
+                TxAlign::NoLso,
+                TxAlign::Whole,
+                TxAlign::WholeShove,
+            ][r.below(4)],
         };
         let mut b = vec![0xa5; m.len];
         m.emit(&mut b).expect("fits");

@@ -233,6 +233,7 @@ impl World {
                 wnd: params.snd_wnd,
                 emss: agreed.emss,
                 tx_align: self.rng.one_in(2),
+                nagle: params.nagle,
             },
         };
         self.tids.insert(tid, Tid::End(e));

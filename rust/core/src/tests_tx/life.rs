@@ -22,7 +22,8 @@ fn established_introduces_the_connection() {
     let want = vec![
         (P::PfnVfn, 4 << 8),
         (P::Ch, 1),
-        (P::Port, 2),
+        // Not the driver's number of the port, which is 2.
+        (P::Port, 1),
         (P::IqId, 300),
         (P::SndBuf, MAX_WND),
         (P::Mss, 1448),

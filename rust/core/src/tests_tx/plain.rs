@@ -5,6 +5,7 @@ use super::rig::{Rig, init};
 use crate::conn::End;
 use crate::errno::Errno;
 use crate::os::Counter;
+use wire::TxAlign;
 
 fn data(r: &Rig) -> std::vec::Vec<(u32, bool, bool, bool)> {
     let f = |w: &Wr| match w {
@@ -413,24 +414,33 @@ fn so_snd_grows_by_itself() {
     assert_eq!(r.os.hiwat, 32768 + 8192, "7/8 again first");
 }
 
-#[test]
-fn whole_segments_are_aligned_where_asked() {
+/// How the work requests for two segments and for a byte less are cut, then those for two when
+/// TCP_NODELAY has changed.
+fn aligns(tx_align: bool, nagle: bool) -> std::vec::Vec<TxAlign> {
     let mut r = Rig::fresh();
     let mut i = init(66);
-    i.tx.tx_align = true;
+    i.tx.tx_align = tx_align;
+    i.tx.nagle = nagle;
     let o = r.conn.established(&mut r.os, &i);
     r.follow(o);
     r.write(2 * 1448);
     r.write(2 * 1448 - 1);
-    let al: std::vec::Vec<bool> =
-        r.os.wrs
-            .iter()
-            .filter_map(|w| match w {
-                Wr::Data { align, .. } => Some(*align),
-                _ => None,
-            })
-            .collect();
-    assert_eq!(al, [true, false]);
+    r.conn.set_nagle(!nagle);
+    r.write(2 * 1448);
+    let data = r.os.wrs.iter().filter_map(|w| match w {
+        Wr::Data { align, .. } => Some(*align),
+        _ => None,
+    });
+    data.collect()
+}
+
+#[test]
+fn whole_segments_are_aligned_where_asked() {
+    use TxAlign::{Any, NoLso, Whole, WholeShove};
+    assert_eq!(aligns(true, true), [WholeShove, NoLso, Whole]);
+    assert_eq!(aligns(true, false), [Whole, NoLso, WholeShove]);
+    assert_eq!(aligns(false, true), [Any; 3]);
+    assert_eq!(aligns(false, false), [Any; 3]);
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) fn init(wr_credits: u16) -> EstablishInit {
             wnd: 262_144,
             emss: 1448,
             tx_align: false,
+            nagle: true,
         },
     }
 }

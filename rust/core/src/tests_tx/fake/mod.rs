@@ -42,7 +42,7 @@ pub(crate) enum Wr {
         credits: u8,
         compl: bool,
         shove: bool,
-        align: bool,
+        align: wire::TxAlign,
     },
     Close,
     AbortReq {
