@@ -75,6 +75,13 @@
 #define TH_PAGE_VALID(m)	((m)->valid == VM_PAGE_BITS_ALL)
 #endif
 
+/* 13: a queue of offloaded connections has more than work requests; the stand-in is 12's. */
+#if __FreeBSD_version >= 1300000 && !defined(TOEHOLD_STANDIN)
+#define TH_OFLD_TXQ(sc, i)	(&(sc)->sge.ofld_txq[i].wrq)
+#else
+#define TH_OFLD_TXQ(sc, i)	(&(sc)->sge.ofld_txq[i])
+#endif
+
 /* 13: vmspaces are counted by refcount(9). */
 #if __FreeBSD_version >= 1300000
 #define TH_VMSPACE_REF(vm)	refcount_acquire(&(vm)->vm_refcnt)

@@ -67,7 +67,7 @@ th_wr_start(struct th_tom *tom, uint32_t q, uint32_t idx, uint32_t len16,
 
 	CTASSERT(sizeof(wr->cookie) >= sizeof(struct wrq_cookie));
 	wrq = q == TH_Q_CTRL ? &tom->sc->sge.ctrlq[idx] :
-	    &tom->sc->sge.ofld_txq[idx];
+	    TH_OFLD_TXQ(tom->sc, idx);
 	w = start_wrq_wr(wrq, len16, (struct wrq_cookie *)wr->cookie);
 	if (w == NULL)
 		return (ENOMEM);
