@@ -244,6 +244,36 @@ fn a_kernels_build_folder_must_be_one_and_says_the_options_alone() {
 }
 
 #[test]
+fn files_of_a_built_kernel_follow_what_its_folder_says() {
+    let bench = tree();
+    std::fs::create_dir(bench.dir.join("obj")).expect("folder");
+    for (name, text) in [
+        ("opt_global.h", "#define INVARIANTS 1\n"),
+        ("opt_inet.h", "#define INET 1\n"),
+        ("opt_size.h", "#define SIZE 0x20\n"),
+        ("opt_loop.h", ""),
+    ] {
+        bench.file(&format!("obj/{name}"), text);
+    }
+    let given = Given {
+        kernbuilddir: Some(bench.dir.join("obj")),
+        ..given(&bench)
+    };
+    let config = Source::open(&given).expect("a kernel").config;
+    let options: Vec<&str> = config.options.keys().map(String::as_str).collect();
+    // opt_cpu.h is not there, so HAMMER stays as GENERIC has it.
+    assert_eq!(options, ["HAMMER", "INET", "INVARIANTS", "SIZE"]);
+    assert_eq!(config.options.get("SIZE"), Some(&Some("0x20".to_owned())));
+    assert!(!config.devices.contains("loop"));
+    let files = config.sources(&bench.dir).expect("files");
+    let has = |name: &str| files.iter().any(|f| f == Path::new(name));
+    assert!(has("kern/off.c"), "inet and no vimage");
+    assert!(!has("kern/inet.c"), "no loop");
+    let found = look_up_in(&bench, &given, &["assert_fn", "off_fn"], &ALL);
+    assert_eq!(found, ["assert_fn: kernel", "off_fn: kernel"]);
+}
+
+#[test]
 fn headers_are_generated_by_the_trees_own_scripts() {
     let bench = tree();
     let made = bench.dir.join("made");
@@ -266,7 +296,16 @@ fn headers_are_generated_by_the_trees_own_scripts() {
 
 /// Looks names up in the tree, as a module that depends on all would.
 fn look_up(bench: &Bench, options: &[&str], names: &[&str], by: &[Provider]) -> Vec<String> {
-    let source = source(bench, options);
+    let kernopts = options.iter().map(|o| (*o).to_owned()).collect();
+    let given = Given {
+        kernopts,
+        ..given(bench)
+    };
+    look_up_in(bench, &given, names, by)
+}
+
+fn look_up_in(bench: &Bench, given: &Given, names: &[&str], by: &[Provider]) -> Vec<String> {
+    let source = Source::open(given).expect("a tree");
     let dir = |name: &str| {
         let dir = bench.dir.join(name);
         let _ = std::fs::remove_dir_all(&dir);

@@ -98,6 +98,40 @@ impl Config {
         Ok(config)
     }
 
+    /// Sets what the `opt_*.h` of a kernel's build folder say, and takes back what they do not:
+    /// which files the kernel is made of follows from them. Of devices they name but few.
+    ///
+    /// # Errors
+    /// The tree's lists of options cannot be read.
+    pub fn adopt(&mut self, sysdir: &Path, folder: &Path) -> Result<()> {
+        let (known, _) = option_files(sysdir)?;
+        let mut texts: BTreeMap<&str, Names> = BTreeMap::new();
+        for (name, file) in &known {
+            let path = folder.join(file);
+            if !path.is_file() {
+                continue;
+            }
+            if !texts.contains_key(file.as_str()) {
+                texts.insert(file, defined(&read(&path)?));
+            }
+            let value = texts.get(file.as_str()).and_then(|text| text.get(name));
+            if let Some(device) = name.strip_prefix("DEV_") {
+                let device = device.to_lowercase();
+                if value.is_some() {
+                    self.devices.insert(device);
+                } else {
+                    self.devices.remove(&device);
+                }
+            }
+            match value {
+                Some(value) if value == "1" => self.options.insert(name.clone(), None),
+                Some(value) => self.options.insert(name.clone(), Some(value.clone())),
+                None => self.options.remove(name),
+            };
+        }
+        Ok(())
+    }
+
     fn set(&mut self, text: &str) {
         for option in text.split(',').filter(|o| !o.is_empty()) {
             let (name, value) = match option.split_once('=') {
@@ -283,6 +317,17 @@ impl Config {
 }
 
 type Names = BTreeMap<String, String>;
+
+/// Macros of a header that config(8) wrote, and their values.
+fn defined(text: &str) -> Names {
+    text.lines()
+        .filter_map(|line| {
+            let rest = line.strip_prefix("#define")?.trim();
+            let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            Some((name.to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
 
 /// Option to header, and old name to new name, of the tree's lists of options.
 fn option_files(sysdir: &Path) -> Result<(Names, Names)> {

@@ -20,7 +20,7 @@ pub struct Source {
     pub version: u32,
     /// REVISION of `conf/newvers.sh`, such as "12.1"; names the folder below `target/kmod`.
     pub release: String,
-    /// What that kernel is made of.
+    /// What that kernel is made of; its devices are those of the configuration.
     pub config: Config,
     /// Build folder of a kernel whose own `opt_*.h` are taken.
     pub kernbuilddir: Option<PathBuf>,
@@ -109,7 +109,10 @@ impl Source {
             }
         }
         let name = given.kernconf.as_deref().unwrap_or("GENERIC");
-        let config = Config::open(&sysdir, name, &given.kernopts)?;
+        let mut config = Config::open(&sysdir, name, &given.kernopts)?;
+        if let Some(dir) = &kernbuilddir {
+            config.adopt(&sysdir, dir)?;
+        }
         Ok(Self {
             sysdir,
             version,
