@@ -272,7 +272,7 @@ impl<O: Os> Tx<O> {
     /// for the next that come back, or there would be short ones for ever.
     fn few_credits(&self, unsent: u32) -> u16 {
         if unsent > SHORT {
-            self.wr_credits() * 7 / 8
+            self.wr_credits()
         } else {
             FEW_CREDITS
         }
