@@ -46,6 +46,15 @@ pub trait Job {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Address of byte `off` of the buffer, and how many of its bytes lie there in a row.
+    fn run(&self, off: usize) -> (u64, usize) {
+        let left = self.len().saturating_sub(off);
+        (self.addr().wrapping_add(off as u64), left)
+    }
+    /// The buffer is in several places (`aio_readv`): [`Job::addr`] says nothing.
+    fn scattered(&self) -> bool {
+        false
+    }
     /// Bytes moved so far (received, or queued for sending).
     fn done(&self) -> usize;
     /// Record progress.
@@ -180,6 +189,10 @@ pub enum Counter {
     RxCopiedNoPpods,
     /// ... because the adapter fell out of DDP.
     RxCopiedDdpOff,
+    /// ... because no pages could be wired under the budgets.
+    RxCopiedNoBudget,
+    /// ... because the buffer is in several places (`aio_readv`).
+    RxCopiedVectored,
     /// Octets received outside aio_read (plain read(2)).
     RxPlainOctets,
     /// Reads completed short (PSH, FIN, cancel).
@@ -212,6 +225,8 @@ pub enum Counter {
     CancelClean,
     /// Cancelled after something moved: completed short.
     CancelShort,
+    /// Taken back from the adapter for a cancel, and found full.
+    CancelLate,
     /// Connections closed because the adapter sent nonsense.
     BadCpl,
     /// Number of counters.
@@ -268,6 +283,9 @@ pub trait Os: Sized {
     fn rcv_lowat(&self) -> u32;
     /// SBS_CANTRCVMORE is set.
     fn rcv_shut(&self) -> bool;
+    /// Reads of the generic path wait for data or are taking it: one claimed now would overtake
+    /// them.
+    fn rcv_generic(&self) -> bool;
     /// Append to so_rcv and wake readers (`sbappendstream`, `sorwakeup`).
     fn rcv_append(&mut self, m: Self::Mbuf);
     /// Free a received chain unread.
@@ -385,6 +403,7 @@ pub trait Os: Sized {
     fn slot_unuse(&mut self, slot: u16);
     /// Users now.
     fn slot_users(&self, slot: u16) -> u32;
-    /// May `n` more pages be wired under the process's and the system's budgets? Charges them.
+    /// May `n` more pages be wired under the process's and the adapter's budgets? If so they are
+    /// charged, until the hold that follows has failed or its [`Pages`] are dropped.
     fn charge_pages(&mut self, job: &Self::Job, n: u32) -> bool;
 }

@@ -66,6 +66,18 @@ pub struct Ticket {
     serial: u32,
 }
 
+impl Ticket {
+    /// A slot waits for the pages, and they are charged to the budgets. Else they are held for
+    /// a moment only, and not charged.
+    #[must_use]
+    pub fn charged(&self) -> bool {
+        self.slot != LOOSE
+    }
+}
+
+/// Slot of a ticket for no slot.
+const LOOSE: u16 = u16::MAX;
+
 /// Pages to hold, with no lock held. The job named stays valid until the answer is given: if it
 /// is cancelled meanwhile, it ends only then.
 #[derive(Debug)]
@@ -139,10 +151,10 @@ impl<O: Os> PageSets<O> {
         Some(id)
     }
 
-    /// A ticket for pages that are only looked at: [`PageSets::fill`] knows none such.
+    /// A ticket for pages that are not kept: [`PageSets::fill`] knows none such.
     pub(crate) fn loose_ticket(&mut self) -> Ticket {
         Ticket {
-            slot: u16::MAX,
+            slot: LOOSE,
             serial: self.tick(),
         }
     }
@@ -163,18 +175,16 @@ impl<O: Os> PageSets<O> {
             }
             break;
         }
+        let free = |s: &Slot<O::Pages>| matches!(s.body, Body::Free);
+        let i = self.slots.as_ref().iter().position(free)?;
+        let id = u16::try_from(i).ok()?;
         let pages = pages_of(key.addr, key.len);
         while !os.charge_pages(job, pages) {
             self.evict(os, Some(&key))?;
         }
         let serial = self.tick();
-        let slots = self.slots.as_mut().iter_mut().enumerate();
-        let (i, slot) = { slots }.find(|(_, s)| matches!(s.body, Body::Free))?;
-        let ticket = Ticket {
-            slot: u16::try_from(i).ok()?,
-            serial,
-        };
-        slot.body = Body::Wanted { key, serial };
+        self.slots.as_mut().get_mut(i)?.body = Body::Wanted { key, serial };
+        let ticket = Ticket { slot: id, serial };
         Some(ticket)
     }
 

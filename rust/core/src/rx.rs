@@ -11,10 +11,11 @@
 
 use crate::ddp::{Buf, MAX_SPAN, Mode, wrs};
 use crate::errno::Errno;
-use crate::os::{Counter, Job, JobId, JobQueue, Os};
+use crate::os::{Counter, Job, JobId, JobQueue, Os, PageKey};
 use crate::pageset::Ticket;
 use crate::shared::Shared;
 
+mod brief;
 mod cancel;
 mod check;
 mod cpl;
@@ -28,6 +29,8 @@ mod pump;
 struct Wanted<J> {
     ticket: Ticket,
     job: JobId,
+    /// For one copy only, not for a slot.
+    brief: Option<PageKey>,
     /// The job, once it is to end: the worker still looks at it.
     doomed: Option<(J, Result<usize, Errno>)>,
 }
@@ -50,6 +53,8 @@ pub struct Rx<O: Os> {
     kicked: bool,
     /// Pages could not be had; wait for a retry before asking again.
     hold: bool,
+    /// Not even for one copy.
+    brief_hold: bool,
     /// Reads that have ended and wait for [`mend`], with all that ended after them.
     ended: O::Jobs,
     /// The first queued read waits for it, before it goes on to its next piece.
@@ -108,6 +113,7 @@ impl<O: Os> Rx<O> {
             want: None,
             kicked: false,
             hold: false,
+            brief_hold: false,
             ended: O::Jobs::default(),
             stuck: None,
             mend: None,
@@ -132,7 +138,8 @@ impl<O: Os> Rx<O> {
     ///
     /// # Errors
     /// Declined, for the generic path: DDP is off by [`crate::shared::Tunables::ddp`], no byte
-    /// is asked for, or the stream has ended (with no read of ours before this one).
+    /// is asked for, the stream has ended, or the generic path has reads that were asked for
+    /// before. But no read is declined past those that were claimed.
     pub fn aio_read(
         &mut self,
         sh: &mut Shared<O>,
@@ -141,8 +148,8 @@ impl<O: Os> Rx<O> {
     ) -> Result<(), O::Job> {
         let over =
             self.dead || ((self.fin || os.rcv_shut()) && self.quiet() && os.rcv_avail() == 0);
-        // Switched off: but not past jobs that were claimed before.
-        let off = !sh.tun.ddp && self.quiet();
+        // Not past jobs that were claimed before.
+        let off = self.quiet() && (!sh.tun.ddp || os.rcv_generic());
         if off || job.is_empty() || over {
             return Err(job);
         }
@@ -233,6 +240,7 @@ impl<O: Os> Rx<O> {
         }
         self.note_plain(os);
         self.hold = false;
+        self.brief_hold = false;
         self.span = MAX_SPAN;
         self.pump(sh, os);
         self.credits(sh, os);

@@ -142,7 +142,7 @@ impl<O: Os> Rx<O> {
                 debug_assert_eq!(got, copied, "so_rcv is locked and has the bytes");
             }
             os.rcv_io_unlock();
-            self.count_copied(os, copied);
+            self.count_copied(os, copied, None);
             self.known = os.rcv_avail();
         }
         if let Some(Buf::Landed(mut a, _, _)) = self.bufs.get_mut(i).map(Buf::take) {
@@ -211,6 +211,9 @@ impl<O: Os> Rx<O> {
             Fate::Yield => n == 0 || (piece_full && !last),
             Fate::Resync => true,
         };
+        if fate == Fate::Cancel {
+            os.count(Counter::CancelLate, 1);
+        }
         if fate == Fate::Report {
             self.no_flush = done == 0;
         }
@@ -223,14 +226,15 @@ impl<O: Os> Rx<O> {
         }
     }
 
-    /// Bytes went from so_rcv to a read: count them by the reason they were not placed.
-    pub(super) fn count_copied(&mut self, os: &mut O, n: u32) {
-        let why = match self.mode {
+    /// Bytes went from so_rcv to a read: count them by the reason they were not placed, which
+    /// is `why` if that is known.
+    pub(super) fn count_copied(&mut self, os: &mut O, n: u32, why: Option<Counter>) {
+        let why = why.unwrap_or(match self.mode {
             Mode::On if self.no_ppods => Counter::RxCopiedNoPpods,
             Mode::On => Counter::RxCopiedNoBuffer,
             _ if self.was_on => Counter::RxCopiedDdpOff,
             _ => Counter::RxCopiedBeforeDdp,
-        };
+        });
         let early = n.min(self.early);
         self.early -= early;
         for (c, n) in [(Counter::RxCopiedBeforeDdp, early), (why, n - early)] {

@@ -23,9 +23,9 @@ const SPAN: u64 = 64 << 10;
 
 /// The read being seen to.
 pub(super) struct Mend {
-    job: JobId,
+    pub(super) job: JobId,
     /// Bytes of its page set that are done.
-    at: u32,
+    pub(super) at: u32,
     /// Look at single pages: a larger piece could not be held.
     single: bool,
     /// A page was seen to be another: hold for writing, and copy.

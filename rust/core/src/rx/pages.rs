@@ -32,7 +32,7 @@ impl<O: Os> Rx<O> {
     /// The page set of the first queued job, if it has or finds one.
     pub(super) fn head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<u16> {
         let span = self.span;
-        let job = self.queue.front_mut()?;
+        let job = self.queue.front_mut().filter(|j| !j.scattered())?;
         if let Some(slot) = job.slot() {
             if job.mark() == RENEWED || !outdated(sh, os, job, slot) {
                 return Some(slot);
@@ -53,7 +53,7 @@ impl<O: Os> Rx<O> {
     fn unprepared(&mut self) -> Option<&mut O::Job> {
         let mut before = 0;
         let job = self.queue.find_mut(|j| {
-            let none = j.slot().is_none();
+            let none = j.slot().is_none() && !j.scattered();
             before += usize::from(!none);
             none
         })?;
@@ -78,10 +78,10 @@ impl<O: Os> Rx<O> {
 
     /// Have the worker come if a job needs it.
     pub(super) fn stage(&mut self, sh: &mut Shared<O>, os: &mut O) {
-        if self.want.is_some() || self.kicked || self.hold || self.ended(os) {
+        if self.want.is_some() || self.kicked || self.ended(os) {
             return;
         }
-        if self.attach(sh, os) {
+        if self.brief_due(os) || (!self.hold && self.attach(sh, os)) {
             self.kicked = true;
             os.kick_worker();
         }
@@ -96,7 +96,13 @@ impl<O: Os> Rx<O> {
             self.pump(sh, os);
         }
         self.kicked = false;
-        if self.want.is_some() || self.hold || self.dead || self.ended(os) || !self.attach(sh, os) {
+        if self.want.is_some() || self.dead || self.ended(os) {
+            return None;
+        }
+        if let Some(w) = self.want_brief(sh, os) {
+            return Some(w);
+        }
+        if self.hold || !self.attach(sh, os) {
             return None;
         }
         sh.sets.set_limit(sh.tun.cache);
@@ -110,6 +116,7 @@ impl<O: Os> Rx<O> {
                 self.want = Some(Wanted {
                     ticket,
                     job: id,
+                    brief: None,
                     doomed: None,
                 });
                 return Some(Want {
@@ -125,7 +132,7 @@ impl<O: Os> Rx<O> {
             if span <= MIN_SPAN || key.len <= MIN_SPAN {
                 self.hold = true;
                 os.retry_later();
-                return None;
+                return self.want_brief(sh, os);
             }
             self.span = (span / 2).next_multiple_of(MIN_SPAN).max(MIN_SPAN);
         }
@@ -144,14 +151,17 @@ impl<O: Os> Rx<O> {
             Ok(()) => return,
             Err(pages) => pages,
         };
-        let filled = sh.sets.fill(os, ticket, pages);
         let Some(w) = self.want.take_if(|w| w.ticket == ticket) else {
+            let _ = sh.sets.fill(os, ticket, pages);
             return;
         };
         if let Some((job, result)) = w.doomed {
+            let _ = sh.sets.fill(os, ticket, pages);
             os.complete(job, result);
+        } else if let Some(key) = w.brief {
+            self.brief_ready(sh, os, w.job, &key, pages);
         } else {
-            match filled {
+            match sh.sets.fill(os, ticket, pages) {
                 Ok(slot) => {
                     // It may have found its pages in the cache meanwhile.
                     let needy = |j: &O::Job| j.id() == w.job && j.slot().is_none();
@@ -160,17 +170,7 @@ impl<O: Os> Rx<O> {
                         job.set_slot(Some(slot));
                     }
                 }
-                Err(Errno::ENOMEM | Errno::EAGAIN | Errno::ENOBUFS) => {
-                    self.hold = true;
-                    os.retry_later();
-                }
-                Err(e) => {
-                    if let Some(job) = self.queue.remove(w.job) {
-                        let done = job.done();
-                        let r = if done > 0 { Ok(done) } else { Err(e) };
-                        self.end_job(sh, os, job, r);
-                    }
-                }
+                Err(e) => self.hold_failed(sh, os, w.job, e),
             }
         }
         if !self.dead {

@@ -111,13 +111,14 @@ impl<O: Os> Rx<O> {
             return self.copy(sh, os);
         }
         let partial = self.queue.front().is_some_and(|j| j.done() > 0);
+        let scattered = self.queue.front().is_some_and(O::Job::scattered);
         if !partial && let Some(e) = os.take_so_error() {
             if let Some(job) = self.queue.pop_front() {
                 self.end_job(sh, os, job, Err(e));
             }
             return Step::Again;
         }
-        if self.fin || os.rcv_shut() || (partial && (self.psh || os.nonblocking())) {
+        if self.fin || os.rcv_shut() || (partial && (self.psh || os.nonblocking() || scattered)) {
             if let Some(job) = self.queue.pop_front() {
                 let done = job.done();
                 self.end_job(sh, os, job, Ok(done));
@@ -191,7 +192,7 @@ impl<O: Os> Rx<O> {
         job.set_done(done);
         let full = done >= job.len();
         self.known = os.rcv_avail();
-        self.count_copied(os, n);
+        self.count_copied(os, n, None);
         if full && let Some(job) = self.queue.pop_front() {
             self.end_job(sh, os, job, Ok(done));
         } else if n == room {

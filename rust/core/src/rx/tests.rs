@@ -5,6 +5,7 @@ use std::vec::Vec;
 mod badcpl;
 mod basic;
 mod bench;
+mod brief;
 mod cancel;
 mod card;
 mod close;

@@ -13,10 +13,16 @@ pub struct TestJob {
     done: usize,
     slot: Option<u16>,
     mark: u32,
+    iov: std::vec::Vec<(u64, usize)>,
     ended: bool,
 }
 
 impl TestJob {
+    pub(super) fn scatter(mut self, iov: std::vec::Vec<(u64, usize)>) -> TestJob {
+        self.iov = iov;
+        self
+    }
+
     pub(super) fn new(id: JobId, addr: u64, len: usize) -> TestJob {
         TestJob {
             id,
@@ -25,6 +31,7 @@ impl TestJob {
             done: 0,
             slot: None,
             mark: 0,
+            iov: std::vec::Vec::new(),
             ended: false,
         }
     }
@@ -52,6 +59,21 @@ impl Job for TestJob {
     }
     fn len(&self) -> usize {
         self.len
+    }
+    fn run(&self, mut off: usize) -> (u64, usize) {
+        if self.iov.is_empty() {
+            return (self.addr + off as u64, self.len - off);
+        }
+        for (addr, len) in &self.iov {
+            if off < *len {
+                return (addr + off as u64, len - off);
+            }
+            off -= len;
+        }
+        (0, 0)
+    }
+    fn scattered(&self) -> bool {
+        !self.iov.is_empty()
     }
     fn done(&self) -> usize {
         self.done

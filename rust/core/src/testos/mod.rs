@@ -71,6 +71,8 @@ pub struct TestOs {
     pub rcv_shut: bool,
     /// A reader is inside the receive I/O lock.
     pub reader_inside: bool,
+    /// The generic path has reads.
+    pub rcv_generic: bool,
     /// We are inside it.
     rcv_locked: bool,
     /// Refuse mbufs.
@@ -168,6 +170,7 @@ impl TestOs {
             rcv_lowat: 1,
             rcv_shut: false,
             reader_inside: false,
+            rcv_generic: false,
             rcv_locked: false,
             deny_mbufs: false,
             autosized: 0,
@@ -253,6 +256,12 @@ impl TestOs {
         let id = JobId(self.next_job);
         self.next_job += 1;
         TestJob::new(id, addr, len)
+    }
+
+    /// A new job for several pieces of memory: addresses and lengths.
+    pub fn vectored(&mut self, iov: &[(u64, usize)]) -> TestJob {
+        self.job(u64::MAX, iov.iter().map(|v| v.1).sum())
+            .scatter(iov.to_vec())
     }
 
     /// Value of a counter.
@@ -390,6 +399,9 @@ impl Os for TestOs {
     }
     fn rcv_shut(&self) -> bool {
         self.rcv_shut
+    }
+    fn rcv_generic(&self) -> bool {
+        self.rcv_generic
     }
     fn rcv_append(&mut self, m: Vec<u8>) {
         self.rcv.extend(m);
@@ -615,7 +627,7 @@ impl Os for TestOs {
         PageKey {
             space: 0xfeed,
             generation: self.mem.generation(),
-            addr: job.addr() + off as u64,
+            addr: job.run(off).0,
             len,
             write,
         }

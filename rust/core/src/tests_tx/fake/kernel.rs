@@ -67,6 +67,9 @@ impl Os for Fake {
     fn rcv_shut(&self) -> bool {
         self.rcv_shut
     }
+    fn rcv_generic(&self) -> bool {
+        false
+    }
     fn rcv_append(&mut self, _m: u32) {}
     fn rcv_discard(&mut self, m: u32) {
         self.discarded += m;
