@@ -8,25 +8,55 @@
 #include <sys/aio.h>
 #include <sys/file.h>
 #include <sys/signalvar.h>
+#include <sys/uio.h>
 
 /* ---- Claiming ----------------------------------------------------------- */
+
+#ifdef LIO_VECTORED
+#define TH_VECTORED	LIO_VECTORED
+#else
+#define TH_VECTORED	0
+#endif
+#define TH_LIO_MASK	(LIO_READ | LIO_WRITE | TH_VECTORED)
+
+/*
+ * A read that nobody claims and that no data can come for.  FreeBSD 12 would
+ * queue it where shutdown(2) has left zeros; the answer is the same anywhere.
+ */
+static bool
+th_aio_over(struct socket *so, struct kaiocb *job)
+{
+	struct sockbuf *sb;
+	bool over;
+	int error;
+
+	sb = &so->so_rcv;
+	error = 0;
+	SOCKBUF_LOCK(sb);
+	over = (sb->sb_state & SBS_CANTRCVMORE) != 0 && sbavail(sb) == 0;
+	if (over)
+		error = th_so_take_error(so);
+	SOCKBUF_UNLOCK(sb);
+	if (over)
+		aio_complete(job, error == 0 ? 0 : -1, error);
+	return (over);
+}
 
 int
 th_aio_queue(struct socket *so, struct kaiocb *job)
 {
-	int error;
+	int error, op;
 
-	switch (job->uaiocb.aio_lio_opcode) {
-	case LIO_READ:
+	op = job->uaiocb.aio_lio_opcode & TH_LIO_MASK;
+	if ((op & LIO_READ) != 0)
 		error = toehold_aio_queue(so, job, TH_AIO_READ);
-		break;
-	case LIO_WRITE:
+	else if (op == LIO_WRITE)
 		error = toehold_aio_queue(so, job, TH_AIO_WRITE);
-		break;
-	default:		/* vectored: the generic path */
+	else			/* vectored writes: the generic path */
 		error = EOPNOTSUPP;
-		break;
-	}
+	if (error == EOPNOTSUPP && (op & LIO_READ) != 0 &&
+	    th_aio_over(so, job))
+		return (0);
 	if (error == EOPNOTSUPP)
 		error = TH_AIO_GENERIC(so, job);
 	return (error);
@@ -60,11 +90,47 @@ th_job_addr(struct kaiocb *job)
 	return ((uint64_t)(uintptr_t)job->uaiocb.aio_buf);
 }
 
+bool
+th_job_vectored(struct kaiocb *job)
+{
+
+	return ((job->uaiocb.aio_lio_opcode & TH_VECTORED) != 0);
+}
+
+/* The uio of a vectored job is only looked at, so its resid is all of it. */
 size_t
 th_job_len(struct kaiocb *job)
 {
 
+#ifdef LIO_VECTORED
+	if (th_job_vectored(job))
+		return (job->uiop->uio_resid);
+#endif
 	return (job->uaiocb.aio_nbytes);
+}
+
+uint64_t
+th_job_run(struct kaiocb *job, size_t off, size_t *len)
+{
+#ifdef LIO_VECTORED
+	struct iovec *iov;
+	int i;
+
+	if (th_job_vectored(job)) {
+		for (i = 0; i < job->uiop->uio_iovcnt; i++) {
+			iov = &job->uiop->uio_iov[i];
+			if (off < iov->iov_len) {
+				*len = iov->iov_len - off;
+				return ((uintptr_t)iov->iov_base + off);
+			}
+			off -= iov->iov_len;
+		}
+		*len = 0;
+		return (0);
+	}
+#endif
+	*len = off < th_job_len(job) ? th_job_len(job) - off : 0;
+	return (th_job_addr(job) + off);
 }
 
 struct kaiocb **

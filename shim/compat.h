@@ -58,9 +58,6 @@
 #else
 #define TH_MB_ALLOC_EXT_PGS(how, fn)	mb_alloc_ext_pgs((how), (fn))
 #endif
-#define TH_M_NOTREADY_FLAG	M_NOTREADY
-#else
-#define TH_M_NOTREADY_FLAG	M_NOTREADY
 #endif
 
 /* 13: vm_fault_quick_hold_pages() wires; before, it holds. */

@@ -28,6 +28,9 @@ static const struct {
 	    "octets copied to aio_read buffers: no page pods were free" },
 	{ "rx_copied_ddp_off",
 	    "octets copied to aio_read buffers: the adapter left DDP" },
+	{ "rx_copied_no_budget",
+	    "octets copied to aio_read buffers: no pages could be wired" },
+	{ "rx_copied_vectored", "octets copied to aio_readv buffers" },
 	{ "rx_plain_octets", "octets received by other means than aio_read" },
 	{ "rx_short", "aio_read jobs that ended short" },
 	{ "tx_aio_jobs", "aio_write jobs claimed" },
@@ -44,6 +47,7 @@ static const struct {
 	{ "no_wr", "times no work request could be had" },
 	{ "cancel_clean", "jobs cancelled before anything moved" },
 	{ "cancel_short", "jobs cancelled after something moved" },
+	{ "cancel_late", "reads found full when they were taken back" },
 	{ "bad_cpls", "connections closed for a message that made no sense" },
 	{ "listen_rejects", "SYNs that were not offloaded" },
 	{ "l2_failures", "work requests dropped for want of a next hop" },
@@ -226,7 +230,36 @@ th_retry_schedule(struct th_tom *tom, uint32_t ms)
 		    th_retry_timeout, tom, 0);
 }
 
+/* ---- Memory is short ---------------------------------------------------- */
+
+/* From the page daemon and the like: nothing is taken apart here. */
+static void
+th_lowmem(void *arg, int flags)
+{
+	struct th_tom *tom;
+
+	tom = arg;
+	toehold_lowmem(tom->rs);
+	taskqueue_enqueue(taskqueue_thread, &tom->retry_task);
+}
+
 /* ---- sysctls ------------------------------------------------------------ */
+
+#define TH_PPODS_TOTAL		0
+#define TH_PPODS_LARGEST	1
+
+static int
+th_sysctl_ppods(SYSCTL_HANDLER_ARGS)
+{
+	struct th_tom *tom;
+	uint32_t largest, total;
+	u_long v;
+
+	tom = arg1;
+	toehold_ppods(tom->rs, &total, &largest);
+	v = arg2 == TH_PPODS_TOTAL ? total : largest;
+	return (sysctl_handle_long(oidp, &v, 0, req));
+}
 
 /*
  * Our nodes join those of the base driver below dev.<nexus>.N.toe.  Adding a
@@ -269,6 +302,12 @@ th_sysctls(struct th_tom *tom)
 	SYSCTL_ADD_ULONG(&tom->ctx, kids, OID_AUTO, "max_wired",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->max_wired,
 	    "most pages of user buffers wired at one time");
+	SYSCTL_ADD_ULONG(&tom->ctx, kids, OID_AUTO, "max_wired_proc",
+	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->max_wired_proc,
+	    "most of them that are for one process");
+	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "memlock",
+	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->memlock, 0,
+	    "RLIMIT_MEMLOCK bounds what is wired for a process, too");
 	oid = SYSCTL_ADD_NODE(&tom->ctx, kids, OID_AUTO, "stats",
 	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "what toehold has done");
 	kids = SYSCTL_CHILDREN(oid);
@@ -285,6 +324,12 @@ th_sysctls(struct th_tom *tom)
 		    __DEVOLATILE(u_long *, &tom->gauge_max[i]),
 		    "most so far of the value above");
 	}
+	SYSCTL_ADD_PROC(&tom->ctx, kids, OID_AUTO, "ppods_total",
+	    CTLTYPE_ULONG | CTLFLAG_RD | CTLFLAG_MPSAFE, tom, TH_PPODS_TOTAL,
+	    th_sysctl_ppods, "LU", "page pods of the adapter");
+	SYSCTL_ADD_PROC(&tom->ctx, kids, OID_AUTO, "ppods_largest",
+	    CTLTYPE_ULONG | CTLFLAG_RD | CTLFLAG_MPSAFE, tom, TH_PPODS_LARGEST,
+	    th_sysctl_ppods, "LU", "longest run of free page pods");
 }
 
 /* ---- Activation ---------------------------------------------------------- */
@@ -356,6 +401,7 @@ th_activate(struct adapter *sc)
 	tom->ddp_cache = TH_MAX_SETS;
 	tom->tx_zcopy_min = TH_TX_ZCOPY_MIN;
 	tom->max_wired = physmem / 4;
+	tom->max_wired_proc = tom->max_wired / 2;
 	for (i = 0; i < TH_NCOUNTERS; i++)
 		tom->counters[i] = counter_u64_alloc(M_WAITOK);
 	callout_init(&tom->retry_callout, 1);
@@ -380,6 +426,8 @@ th_activate(struct adapter *sc)
 		for_each_vi(sc->port[i], v, vi)
 			SETTOEDEV(vi->ifp, &tom->tod);
 	register_toedev(&tom->tod);
+	tom->lowmem = EVENTHANDLER_REGISTER(vm_lowmem, th_lowmem, tom,
+	    EVENTHANDLER_PRI_ANY);
 	return (0);
 fail:
 	if (tom->own_atids)
@@ -444,6 +492,7 @@ th_deactivate(struct adapter *sc)
 		for_each_vi(sc->port[i], v, vi)
 			SETTOEDEV(vi->ifp, NULL);
 	}
+	EVENTHANDLER_DEREGISTER(vm_lowmem, tom->lowmem);
 	sc->tom_softc = NULL;
 	NET_EPOCH_WAIT();		/* for th_cpl() */
 	callout_drain(&tom->retry_callout);

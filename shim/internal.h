@@ -21,6 +21,7 @@
 #include <sys/sx.h>
 #include <sys/proc.h>
 #include <sys/counter.h>
+#include <sys/eventhandler.h>
 #include <sys/callout.h>
 #include <sys/refcount.h>
 #include <sys/socket.h>
@@ -66,6 +67,9 @@ struct th_tom {
 	int ddp_cache;			/* sysctl toe.ddp_cache */
 	int tx_zcopy_min;		/* sysctl toe.tx_zcopy_min, bytes */
 	u_long max_wired;		/* sysctl toe.max_wired, pages */
+	u_long max_wired_proc;		/* sysctl toe.max_wired_proc, pages */
+	int memlock;			/* sysctl toe.memlock */
+	eventhandler_tag lowmem;
 
 	struct mtx l2_lock;
 	TAILQ_HEAD(, th_l2e) l2;

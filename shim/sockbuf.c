@@ -62,6 +62,20 @@ th_rcv_cant_more(struct socket *so)
 }
 
 bool
+th_rcv_generic(struct socket *so)
+{
+	struct sockbuf *sb;
+	bool busy;
+
+	sb = &so->so_rcv;
+	SOCKBUF_LOCK(sb);
+	busy = (sb->sb_flags & SB_AIO_RUNNING) != 0 ||
+	    TAILQ_FIRST(&sb->sb_aiojobq) != NULL;
+	SOCKBUF_UNLOCK(sb);
+	return (busy);
+}
+
+bool
 th_rcv_io_trylock(struct socket *so)
 {
 
@@ -163,6 +177,13 @@ th_so_nonblocking(struct socket *so)
 {
 
 	return ((so->so_state & SS_NBIO) != 0);
+}
+
+bool
+th_so_no_ddp(struct socket *so)
+{
+
+	return ((TH_SO_OPTIONS(so) & SO_NO_DDP) != 0);
 }
 
 void

@@ -115,7 +115,7 @@ void th_gauge(struct th_tom *, uint32_t gauge, int64_t delta);
 void th_log(struct th_tom *, const char *msg, uint64_t a, uint64_t b);
 
 /* Number of event counters; names and descriptions stand in cxgbe.c. */
-#define TH_NCOUNTERS	26
+#define TH_NCOUNTERS	29
 
 /*
  * C: module load on one adapter (a synchronized operation: may sleep).  The
@@ -135,6 +135,10 @@ bool toehold_closing(void *rs);
 void toehold_free(void *rs);
 /* A shortage may be over, something is to be torn down.  Task, net epoch. */
 void toehold_retry(void *rs);
+/* Memory is short: the next toehold_retry() releases idle page sets.  Any. */
+void toehold_lowmem(void *rs);
+/* Page pods: all there are, and the longest run of free ones.  Any. */
+void toehold_ppods(void *rs, uint32_t *total, uint32_t *largest);
 
 /* Schedule toehold_retry() after `ms' milliseconds, at most once.  Any. */
 void th_retry_schedule(struct th_tom *, uint32_t ms);
@@ -253,6 +257,8 @@ void th_sb(struct socket *, uint32_t which, struct th_sockbuf *);
 void th_rcv_append(struct socket *, struct mbuf *);	/* owns the mbuf */
 void th_rcv_autosize(struct socket *, uint32_t n);
 void th_rcv_cant_more(struct socket *);
+/* Reads in the generic path's queue, or being served by it. */
+bool th_rcv_generic(struct socket *);
 bool th_rcv_io_trylock(struct socket *);
 void th_rcv_io_unlock(struct socket *);
 bool th_snd_autosize(struct socket *);
@@ -264,6 +270,7 @@ bool th_snd_io_trylock(struct socket *);
 void th_snd_io_unlock(struct socket *);
 int th_so_take_error(struct socket *);		/* 0: none */
 bool th_so_nonblocking(struct socket *);
+bool th_so_no_ddp(struct socket *);		/* SO_NO_DDP */
 void th_so_disconnected(struct socket *);
 
 /*
@@ -400,8 +407,14 @@ void toehold_aio_cancel(void *toep, struct inpcb *, struct kaiocb *);
 /* An mbuf that referred to an aio_write's pages is gone.  Any context. */
 void toehold_aiotx_rele(struct kaiocb *);
 
-uint64_t th_job_addr(struct kaiocb *);
+uint64_t th_job_addr(struct kaiocb *);		/* nothing if vectored */
 size_t th_job_len(struct kaiocb *);
+bool th_job_vectored(struct kaiocb *);
+/*
+ * Address of byte `off' of the buffer; how many of its bytes lie there in a
+ * row goes to *len, 0 beyond its end.
+ */
+uint64_t th_job_run(struct kaiocb *, size_t off, size_t *len);
 /* Words of the job that are ours: link, progress, slot, toep, count. */
 struct kaiocb **th_job_next(struct kaiocb *);
 int64_t *th_job_done(struct kaiocb *);
@@ -434,9 +447,11 @@ struct th_pages {
 /*
  * Process or worker context, no locks, sleeps.  Fault in and wire the pages
  * under [addr, addr + len) of the job's address space.  0, EFAULT, ENOMEM.
+ * `charged': th_pages_budget() was asked and said yes; the pages take the
+ * charge over, or it ends with the error.
  */
 int th_pages_hold(struct th_tom *, struct kaiocb *, uint64_t addr,
-    uint32_t len, bool write, struct th_pages **);
+    uint32_t len, bool write, bool charged, struct th_pages **);
 /* Any context that holds no spin lock: unwire. */
 void th_pages_rele(struct th_tom *, struct th_pages *);
 void th_pages_dirty(struct th_pages *);
@@ -444,7 +459,10 @@ void th_pages_dirty(struct th_pages *);
 bool th_pages_valid(struct th_pages *);
 /* Address space and map generation of the job's process, for cache keys. */
 void th_job_space(struct kaiocb *, uint64_t *space, uint32_t *generation);
-/* May `n' more pages be wired system wide? */
+/*
+ * INP.  May `n' more pages be wired, for the adapter and for the job's
+ * process?  If so they are charged, and th_pages_hold() must follow.
+ */
 bool th_pages_budget(struct th_tom *, struct kaiocb *, uint32_t n);
 /*
  * INP.  Move up to `max' bytes from so_rcv to byte `off' of the pages;

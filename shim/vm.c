@@ -6,6 +6,7 @@
 #include "internal.h"
 
 #include <sys/aio.h>
+#include <sys/resourcevar.h>
 #include <sys/uio.h>
 #include <sys/vmmeter.h>
 #include <vm/vm.h>
@@ -20,6 +21,7 @@ struct th_pages_c {
 	SLIST_ENTRY(th_pages_c) link;
 	struct vmspace *vm;
 	vm_page_t *ma;
+	bool charged;
 };
 
 static inline struct th_pages_c *
@@ -27,6 +29,124 @@ th_pages_c(struct th_pages *p)
 {
 
 	return ((struct th_pages_c *)p);
+}
+
+/* ---- Budgets ----------------------------------------------------------------- */
+
+/*
+ * What is charged to a process, or to those that share its memory.  A job or
+ * the pages of a set keep the vmspace, and so its address, from being reused.
+ */
+struct th_owner {
+	LIST_ENTRY(th_owner) link;
+	struct vmspace *vm;
+	u_long pages;
+};
+
+#define TH_OWNERS	64		/* hash buckets */
+static LIST_HEAD(, th_owner) th_owners[TH_OWNERS];
+static struct mtx th_owner_lock;
+MTX_SYSINIT(th_owner, &th_owner_lock, "toehold owners", MTX_DEF);
+
+static u_int
+th_owner_hash(struct vmspace *vm)
+{
+
+	return (((uintptr_t)vm >> 8) % TH_OWNERS);
+}
+
+static struct th_owner *
+th_owner_find(struct vmspace *vm)
+{
+	struct th_owner *o;
+
+	mtx_assert(&th_owner_lock, MA_OWNED);
+	LIST_FOREACH(o, &th_owners[th_owner_hash(vm)], link)
+		if (o->vm == vm)
+			break;
+	return (o);
+}
+
+/* Most pages for the job's process.  PROC_LOCK is taken after INP. */
+static u_long
+th_owner_limit(struct th_tom *tom, struct kaiocb *job)
+{
+	struct proc *p;
+	u_long limit, pages, wired;
+	rlim_t lim;
+
+	limit = tom->max_wired_proc;
+	if (tom->memlock == 0)
+		return (limit);
+	p = job->userproc;
+	PROC_LOCK(p);
+	lim = lim_cur_proc(p, RLIMIT_MEMLOCK);
+	PROC_UNLOCK(p);
+	if (lim == RLIM_INFINITY)
+		return (limit);
+	/* As mlock(2) counts, which knows nothing of our pages. */
+	wired = pmap_wired_count(vmspace_pmap(p->p_vmspace));
+	pages = atop((u_long)lim);
+	return (pages > wired ? MIN(limit, pages - wired) : 0);
+}
+
+bool
+th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
+{
+	struct th_owner *o;
+	struct vmspace *vm;
+	u_long limit, own;
+	bool ok, small;
+
+	vm = job->userproc->p_vmspace;
+	limit = tom->max_wired;
+	own = th_owner_limit(tom, job);
+	/* The last eighth is for small pieces, so that nobody starves. */
+	small = n <= atop(64 * 1024) + 1;
+	if (!small) {
+		limit -= limit / 8;
+		own -= own / 8;
+	}
+	/* A read can be copied; a write has no other way than small pieces. */
+	if (small && (job->uaiocb.aio_lio_opcode & LIO_WRITE) != 0)
+		own = ULONG_MAX;
+	mtx_lock(&th_owner_lock);
+	o = th_owner_find(vm);
+	ok = tom->gauge[TH_GAUGE_WIRED] + n <= limit &&
+	    (o == NULL ? 0 : o->pages) + n <= own;
+	if (ok && o == NULL) {
+		o = malloc(sizeof(*o), M_TOEHOLD, M_NOWAIT | M_ZERO);
+		if (o != NULL) {
+			o->vm = vm;
+			LIST_INSERT_HEAD(&th_owners[th_owner_hash(vm)], o,
+			    link);
+		}
+		ok = o != NULL;
+	}
+	if (ok) {
+		o->pages += n;
+		th_gauge(tom, TH_GAUGE_WIRED, n);
+	}
+	mtx_unlock(&th_owner_lock);
+	return (ok);
+}
+
+static void
+th_uncharge(struct th_tom *tom, struct vmspace *vm, u_int n)
+{
+	struct th_owner *o;
+
+	mtx_lock(&th_owner_lock);
+	th_gauge(tom, TH_GAUGE_WIRED, -(int64_t)n);
+	o = th_owner_find(vm);
+	KASSERT(o != NULL && o->pages >= n, ("%s: %u pages", __func__, n));
+	o->pages -= n;
+	if (o->pages == 0)
+		LIST_REMOVE(o, link);
+	else
+		o = NULL;
+	mtx_unlock(&th_owner_lock);
+	free(o, M_TOEHOLD);
 }
 
 /* ---- Letting go -------------------------------------------------------------- */
@@ -98,7 +218,10 @@ th_pages_rele(struct th_tom *tom, struct th_pages *p)
 
 	pg = th_pages_c(p);
 	th_unwire(pg->ma, p->count);
-	th_gauge(tom, TH_GAUGE_WIRED, -(int64_t)p->count);
+	if (pg->charged)
+		th_uncharge(tom, pg->vm, p->count);
+	else
+		th_gauge(tom, TH_GAUGE_WIRED, -(int64_t)p->count);
 	mtx_lock(&tom->vm_lock);
 	SLIST_INSERT_HEAD(&tom->vm_free, pg, link);
 	mtx_unlock(&tom->vm_lock);
@@ -135,7 +258,7 @@ th_wire(vm_page_t *ma, u_int n)
 
 int
 th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
-    uint32_t len, bool write, struct th_pages **out)
+    uint32_t len, bool write, bool charged, struct th_pages **out)
 {
 	struct th_pages_c *pg;
 	struct vmspace *vm;
@@ -145,16 +268,19 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 	int held;
 
 	WITNESS_WARN(WARN_GIANTOK | WARN_SLEEPOK, NULL, "%s", __func__);
+	vm = job->userproc->p_vmspace;
 	start = trunc_page((vm_offset_t)addr);
 	end = round_page((vm_offset_t)addr + len);
-	if (end < start || len == 0)
+	n = howmany((addr & PAGE_MASK) + len, PAGE_SIZE);
+	if (end < start || len == 0) {
+		if (charged)
+			th_uncharge(tom, vm, n);
 		return (EFAULT);
-	n = atop(end - start);
+	}
 	pg = malloc(sizeof(*pg) + n * (sizeof(*pa) + sizeof(vm_page_t)),
 	    M_TOEHOLD, M_WAITOK);
 	pa = (uint64_t *)(pg + 1);
 	pg->ma = (vm_page_t *)(pa + n);
-	vm = job->userproc->p_vmspace;
 	do {
 		held = vm_fault_quick_hold_pages(&vm->vm_map, start,
 		    end - start, write ? VM_PROT_READ | VM_PROT_WRITE :
@@ -162,6 +288,8 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 		if (held < 0 || (u_int)held != n) {
 			if (held > 0)
 				vm_page_unhold_pages(pg->ma, held);
+			if (charged)
+				th_uncharge(tom, vm, n);
 			free(pg, M_TOEHOLD);
 			return (EFAULT);
 		}
@@ -170,10 +298,12 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 		pa[i] = VM_PAGE_TO_PHYS(pg->ma[i]);
 	TH_VMSPACE_REF(vm);
 	pg->vm = vm;
+	pg->charged = charged;
 	pg->p.count = n;
 	pg->p.flags = 0;
 	pg->p.pa = pa;
-	th_gauge(tom, TH_GAUGE_WIRED, n);
+	if (!charged)
+		th_gauge(tom, TH_GAUGE_WIRED, n);
 	*out = &pg->p;
 	return (0);
 }
@@ -215,19 +345,6 @@ th_job_space(struct kaiocb *job, uint64_t *space, uint32_t *generation)
 	vm = job->userproc->p_vmspace;
 	*space = (uint64_t)(uintptr_t)vm;
 	*generation = vm->vm_map.timestamp;
-}
-
-bool
-th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
-{
-
-	u_long limit;
-
-	/* The last eighth is for small pieces, so that nobody starves. */
-	limit = tom->max_wired;
-	if (n > atop(64 * 1024) + 1)
-		limit -= limit / 8;
-	return (tom->gauge[TH_GAUGE_WIRED] + n <= limit);
 }
 
 /* ---- Moving bytes ------------------------------------------------------------------ */

@@ -179,6 +179,17 @@ impl Adapter {
         self.retry_soon();
     }
 
+    /// Memory is short; the retry task comes at once.
+    pub fn lowmem(&self) {
+        self.pressure.store(true, Ordering::Release);
+    }
+
+    /// Page pods in all, and the longest run of free ones.
+    pub fn ppods(&self) -> (u32, u32) {
+        let r = self.ppods.lock();
+        (r.capacity(), r.largest())
+    }
+
     /// Something is to be done by the retry task, soon.
     pub fn retry_soon(&self) {
         self.tom.retry_schedule(RETRY_MS);

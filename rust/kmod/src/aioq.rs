@@ -31,10 +31,11 @@ pub fn queue(toep: &Arc<Toepcb>, mut job: Job, op: Op) -> Result<(), Job> {
         // connection.
         entry::keep_side(&mut job, toep.side.clone());
     }
-    let tun = toep.adapter().tunables();
+    let mut tun = toep.adapter().tunables();
     let mut slot = Some(KJob(job));
     let mut g = toep.inp().lock();
     let _ = Toepcb::run(toep, &mut g, |conn, os| {
+        tun.ddp &= !os.no_ddp();
         conn.set_tunables(tun);
         let Some(job) = slot.take() else { return };
         let declined = match op {
@@ -65,8 +66,9 @@ fn serve(toep: &Arc<Toepcb>, mut g: InpGuard) {
         drop(g);
         let Some(want) = want else { return };
         let tom = toep.adapter().tom;
+        let charged = want.ticket.charged();
         let pages = match entry::job_of(want.job) {
-            Some(job) => Pages::hold(tom, job, want.addr, want.len, want.write)
+            Some(job) => Pages::hold(tom, job, want.addr, want.len, want.write, charged)
                 .map(KPages)
                 .map_err(|e| Errno::new(e.0).unwrap_or(Errno::EFAULT)),
             None => Err(Errno::EFAULT),

@@ -152,6 +152,24 @@ extern "C" fn toehold_retry(rs: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn toehold_lowmem(rs: *mut c_void) {
+    // SAFETY: as in toehold_connections().
+    if let Some(a) = unsafe { adapter(rs) } {
+        a.lowmem();
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn toehold_ppods(rs: *mut c_void, total: *mut u32, largest: *mut u32) {
+    // SAFETY: as in toehold_connections().
+    let (t, l) = unsafe { adapter(rs) }.map_or((0, 0), |a| a.ppods());
+    // SAFETY: C passes a place for the result.
+    unsafe { total.write(t) };
+    // SAFETY: as above.
+    unsafe { largest.write(l) };
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn toehold_cpl(rs: *mut c_void, cpl: *const u8, len: usize, m: *mut mbuf) {
     // SAFETY: the chain, if any, is handed over.
     let m = NonNull::new(m).map(|m| unsafe { Mbuf::from_raw(m) });

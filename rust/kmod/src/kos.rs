@@ -53,6 +53,12 @@ impl os::Job for KJob {
     fn len(&self) -> usize {
         self.0.len()
     }
+    fn run(&self, off: usize) -> (u64, usize) {
+        self.0.run(off)
+    }
+    fn scattered(&self) -> bool {
+        self.0.vectored()
+    }
     fn done(&self) -> usize {
         self.0.done()
     }
@@ -135,6 +141,11 @@ impl Kos {
     /// The kernel has let go of the tcpcb.
     pub fn detach(&mut self) {
         self.attached = false;
+    }
+
+    /// The program wants no DDP on this socket (SO_NO_DDP).
+    pub fn no_ddp(&self) -> bool {
+        self.so().is_some_and(Socket::no_ddp)
     }
 
     /// All of so_snd, which the kernel is about to free.
@@ -256,6 +267,10 @@ impl Os for Kos {
 
     fn rcv_shut(&self) -> bool {
         self.sb(Which::Rcv).shut
+    }
+
+    fn rcv_generic(&self) -> bool {
+        self.so().is_some_and(Socket::rcv_generic)
     }
 
     fn rcv_append(&mut self, m: Mbuf) {
@@ -495,7 +510,7 @@ impl Os for Kos {
         PageKey {
             space,
             generation,
-            addr: job.0.addr().wrapping_add(off as u64),
+            addr: job.0.run(off).0,
             len,
             write,
         }

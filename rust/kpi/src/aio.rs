@@ -120,6 +120,22 @@ impl Job {
         self.len() == 0
     }
 
+    /// The buffer is in several places.
+    #[must_use]
+    pub fn vectored(&self) -> bool {
+        // SAFETY: an owned job lives.
+        unsafe { sys::th_job_vectored(self.as_ptr()) }
+    }
+
+    /// Address of byte `off` of the buffer, and how many of its bytes lie there in a row.
+    #[must_use]
+    pub fn run(&self, off: usize) -> (u64, usize) {
+        let mut len = 0;
+        // SAFETY: an owned job lives; `len` is written, not kept.
+        let addr = unsafe { sys::th_job_run(self.as_ptr(), off, &mut len) };
+        (addr, len)
+    }
+
     /// Bytes moved.
     #[must_use]
     pub fn done(&self) -> usize {
@@ -226,7 +242,8 @@ impl Job {
         (space, generation)
     }
 
-    /// May `n` more pages be wired?
+    /// May `n` more pages be wired? If so they are charged, and [`crate::pages::Pages::hold`]
+    /// must follow.
     #[must_use]
     pub fn budget(&self, tom: Tom, n: u32) -> bool {
         // SAFETY: live handle, owned job.

@@ -19,14 +19,23 @@ unsafe impl Send for Pages {}
 
 impl Pages {
     /// Fault in and wire the pages under `[addr, addr + len)` of the job's process. Sleeps: no
-    /// lock may be held. The job is not completed meanwhile (it has a ticket).
+    /// lock may be held. The job is not completed meanwhile (it has a ticket). `charged`:
+    /// [`crate::aio::Job::budget`] said yes to them, and the value, or the error, ends that.
     ///
     /// # Errors
     /// EFAULT, ENOMEM.
-    pub fn hold(tom: Tom, job: JobPtr, addr: u64, len: u32, write: bool) -> Result<Pages, Error> {
+    pub fn hold(
+        tom: Tom,
+        job: JobPtr,
+        addr: u64,
+        len: u32,
+        write: bool,
+        charged: bool,
+    ) -> Result<Pages, Error> {
         let mut p = core::ptr::null_mut();
+        let (tomp, jobp) = (tom.as_ptr(), job.as_ptr());
         // SAFETY: live handle and job; no lock is held (this function's contract).
-        check(unsafe { sys::th_pages_hold(tom.as_ptr(), job.as_ptr(), addr, len, write, &mut p) })?;
+        check(unsafe { sys::th_pages_hold(tomp, jobp, addr, len, write, charged, &mut p) })?;
         NonNull::new(p).map(|p| Pages { p, tom }).ok_or(Error(14))
     }
 

@@ -67,6 +67,13 @@ impl Socket<'_> {
         unsafe { sys::th_rcv_cant_more(self.as_ptr()) };
     }
 
+    /// Reads of the generic path wait or are being served.
+    #[must_use]
+    pub fn rcv_generic(self) -> bool {
+        // SAFETY: live socket.
+        unsafe { sys::th_rcv_generic(self.as_ptr()) }
+    }
+
     /// Take the receive I/O lock, without waiting.
     #[must_use]
     pub fn rcv_io_trylock(self) -> bool {
@@ -150,6 +157,13 @@ impl Socket<'_> {
     pub fn nonblocking(self) -> bool {
         // SAFETY: live socket.
         unsafe { sys::th_so_nonblocking(self.as_ptr()) }
+    }
+
+    /// SO_NO_DDP.
+    #[must_use]
+    pub fn no_ddp(self) -> bool {
+        // SAFETY: live socket.
+        unsafe { sys::th_so_no_ddp(self.as_ptr()) }
     }
 
     /// `soisdisconnected`.
