@@ -304,7 +304,7 @@ th_sysctls(struct th_tom *tom)
 	    "most pages of user buffers wired at one time");
 	SYSCTL_ADD_ULONG(&tom->ctx, kids, OID_AUTO, "max_wired_proc",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->max_wired_proc,
-	    "most of them that are for one process");
+	    "most of them that are for one process; 0: half");
 	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "memlock",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->memlock, 0,
 	    "RLIMIT_MEMLOCK bounds what is wired for a process, too");
@@ -401,7 +401,6 @@ th_activate(struct adapter *sc)
 	tom->ddp_cache = TH_MAX_SETS;
 	tom->tx_zcopy_min = TH_TX_ZCOPY_MIN;
 	tom->max_wired = physmem / 4;
-	tom->max_wired_proc = tom->max_wired / 2;
 	for (i = 0; i < TH_NCOUNTERS; i++)
 		tom->counters[i] = counter_u64_alloc(M_WAITOK);
 	callout_init(&tom->retry_callout, 1);

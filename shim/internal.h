@@ -67,7 +67,7 @@ struct th_tom {
 	int ddp_cache;			/* sysctl toe.ddp_cache */
 	int tx_zcopy_min;		/* sysctl toe.tx_zcopy_min, bytes */
 	u_long max_wired;		/* sysctl toe.max_wired, pages */
-	u_long max_wired_proc;		/* sysctl toe.max_wired_proc, pages */
+	u_long max_wired_proc;		/* sysctl toe.max_wired_proc; 0: half */
 	int memlock;			/* sysctl toe.memlock */
 	eventhandler_tag lowmem;
 

@@ -76,6 +76,8 @@ th_owner_limit(struct th_tom *tom, struct kaiocb *job)
 	rlim_t lim;
 
 	limit = tom->max_wired_proc;
+	if (limit == 0)
+		limit = tom->max_wired / 2;
 	if (tom->memlock == 0)
 		return (limit);
 	p = job->userproc;

@@ -229,18 +229,26 @@ impl<O: Os> Rx<O> {
     /// Bytes went from so_rcv to a read: count them by the reason they were not placed, which
     /// is `why` if that is known.
     pub(super) fn count_copied(&mut self, os: &mut O, n: u32, why: Option<Counter>) {
-        let why = why.unwrap_or(match self.mode {
+        let early = n.min(self.early);
+        self.early -= early;
+        let (first, then) = match why {
+            Some(c) => (c, c),
+            None => (Counter::RxCopiedBeforeDdp, self.not_placed()),
+        };
+        for (c, n) in [(first, early), (then, n - early)] {
+            if n > 0 {
+                os.count(c, u64::from(n));
+            }
+        }
+    }
+
+    /// Why bytes that come now are not placed.
+    fn not_placed(&self) -> Counter {
+        match self.mode {
             Mode::On if self.no_ppods => Counter::RxCopiedNoPpods,
             Mode::On => Counter::RxCopiedNoBuffer,
             _ if self.was_on => Counter::RxCopiedDdpOff,
             _ => Counter::RxCopiedBeforeDdp,
-        });
-        let early = n.min(self.early);
-        self.early -= early;
-        for (c, n) in [(Counter::RxCopiedBeforeDdp, early), (why, n - early)] {
-            if n > 0 {
-                os.count(c, u64::from(n));
-            }
         }
     }
 }

@@ -239,6 +239,12 @@ impl<O: Os> Rx<O> {
             return Step::Done;
         }
         let (off, end) = (at.saturating_add(left), key.len);
+        // A read(2) in progress (MSG_WAITALL, perhaps) gets what comes next.
+        if !os.rcv_io_trylock() {
+            os.retry_later();
+            return Step::Done;
+        }
+        os.rcv_io_unlock();
         if sh.sets.pods(slot).is_none() && !wrs::take_ppods(sh, os, slot) {
             self.no_ppods = true;
             os.retry_later();

@@ -240,6 +240,7 @@ fn the_budget_of_wired_pages_is_used_up() {
     const HELD: usize = 2049 * 4096;
     let bed = Bed::up(600);
     bed.set("max_wired", 2049);
+    bed.set("max_wired_proc", 2049);
     let hog = bed.k.spawn(ProcConfig::vnet(SERVER).name("hog"), |p| {
         let l = p.socket().unwrap();
         p.bind(l, addr(SERVER_IP, 8)).unwrap();

@@ -125,7 +125,7 @@ fn pr_send(so: Kp<sys::socket>, flags: c_int, m: Kp<sys::mbuf>, td: *mut sys::th
 }
 
 fn pr_rcvd(so: Kp<sys::socket>, flags: u32) {
-    if so.proto().pr_flags as u32 & sys::PR_WANTRCVD == 0 {
+    if so.proto().pr_flags as u32 & sys::PR_WANTRCVD == 0 || flags & sys::MSG_SOCALLBCK != 0 {
         return;
     }
     if let Some(f) = so.proto().pr_rcvd {

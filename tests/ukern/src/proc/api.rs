@@ -157,6 +157,8 @@ pub struct MsgFlags {
     pub nosignal: bool,
     /// `MSG_EOF`: send, then shut down the sending side.
     pub eof: bool,
+    /// `MSG_SOCALLBCK`: as a reader inside the kernel, which tells the protocol nothing.
+    pub callback: bool,
 }
 
 /// `poll(2)` conditions.

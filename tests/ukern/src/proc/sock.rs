@@ -43,6 +43,7 @@ fn msg(f: MsgFlags) -> u32 {
         | bit(f.dontwait, sys::MSG_DONTWAIT)
         | bit(f.nosignal, sys::MSG_NOSIGNAL)
         | bit(f.eof, sys::MSG_EOF)
+        | bit(f.callback, sys::MSG_SOCALLBCK)
 }
 
 type AddrFn = Option<unsafe extern "C" fn(*mut sys::socket, *mut sys::sockaddr) -> i32>;

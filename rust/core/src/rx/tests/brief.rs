@@ -78,6 +78,8 @@ fn every_piece_of_a_vectored_read_is_filled() {
     let r = b.read_new(100);
     b.settle();
     b.expectv(&v, 60_000);
+    assert_eq!(b.counter(Counter::RxCopiedVectored), 60_000);
+    assert_eq!(b.counter(Counter::RxCopiedBeforeDdp), 0);
     assert!(b.pending(r));
     b.recv(100, true);
     b.expect(r, 100);

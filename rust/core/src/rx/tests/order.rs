@@ -407,3 +407,29 @@ fn buffers_alternate_for_as_long_as_you_like() {
     assert_eq!(b.os.moved, 0);
     b.finish();
 }
+
+#[test]
+fn nothing_is_posted_while_a_reader_is_inside() {
+    let mut b = Bench::ddp_on();
+    let r0 = b.read_new(4096);
+    b.settle();
+    assert_eq!(b.card.arms, 2);
+    // A reader with MSG_WAITALL comes, takes what is there and sleeps.
+    b.os.reader_inside = true;
+    let r1 = b.read_new(4096);
+    b.settle();
+    assert!(b.os.retry && b.card.arms == 2);
+    // The read that was posted before goes on; what comes then is the reader's.
+    b.recv(4096, false);
+    b.expect(r0, 4096);
+    b.recv(1000, true);
+    assert!(b.pending(r1));
+    let got = b.os.plain_read(1000);
+    assert_eq!(got, super::stream(b.pos, 1000));
+    b.pos = b.pos.wrapping_add(1000);
+    b.os.reader_inside = false;
+    b.settle_retry();
+    b.recv(4096, true);
+    b.expect(r1, 4096);
+    b.finish();
+}
