@@ -466,6 +466,7 @@ fn out_of_page_pods_falls_back_to_copying() {
     const BUF: usize = 15 << 20;
     let bed = Bed::up(246);
     bed.set("max_wired", 200_000);
+    bed.set("max_wired_proc", 200_000);
     let s = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
         let l = p.socket().unwrap();
         p.bind(l, addr(SERVER_IP, 7)).unwrap();
