@@ -52,7 +52,14 @@ th_aio_queue(struct socket *so, struct kaiocb *job)
 		error = toehold_aio_queue(so, job, TH_AIO_READ);
 	else if (op == LIO_WRITE)
 		error = toehold_aio_queue(so, job, TH_AIO_WRITE);
-	else			/* vectored writes: the generic path */
+#ifdef LIO_VECTORED
+	else if (op == LIO_WRITEV) {
+		/* The uio tells it no more when it is half used. */
+		job->backend1 = (void *)(uintptr_t)job->uiop->uio_resid;
+		error = toehold_aio_queue(so, job, TH_AIO_WRITEV);
+	}
+#endif
+	else
 		error = EOPNOTSUPP;
 	if (error == EOPNOTSUPP && (op & LIO_READ) != 0 &&
 	    th_aio_over(so, job))
@@ -97,12 +104,14 @@ th_job_vectored(struct kaiocb *job)
 	return ((job->uaiocb.aio_lio_opcode & TH_VECTORED) != 0);
 }
 
-/* The uio of a vectored job is only looked at, so its resid is all of it. */
+/* The uio of a vectored read is only looked at, so its resid is all of it. */
 size_t
 th_job_len(struct kaiocb *job)
 {
 
 #ifdef LIO_VECTORED
+	if ((job->uaiocb.aio_lio_opcode & TH_LIO_MASK) == LIO_WRITEV)
+		return ((size_t)(uintptr_t)job->backend1);
 	if (th_job_vectored(job))
 		return (job->uiop->uio_resid);
 #endif
@@ -158,21 +167,6 @@ th_job_word(struct kaiocb *job)
 	return ((uintptr_t *)&job->uaiocb._aiocb_private.status);
 }
 
-void **
-th_job_toep(struct kaiocb *job)
-{
-
-	return (&job->backend1);
-}
-
-uint32_t *
-th_job_refs(struct kaiocb *job)
-{
-
-	CTASSERT(sizeof(job->backend4) == sizeof(uint32_t));
-	return ((uint32_t *)&job->backend4);
-}
-
 struct inpcb *
 th_job_inp(struct kaiocb *job)
 {
@@ -212,11 +206,55 @@ th_job_sigpipe(struct kaiocb *job, struct socket *so)
 	}
 }
 
-void
-th_aiotx_mfree(struct mbuf *m)
+/* P_WEXIT and P_INEXEC are set before jobs are cancelled for their sake. */
+bool
+th_job_leaving(struct kaiocb *job)
 {
 
-	toehold_aiotx_rele(m->m_ext.ext_arg1);
+	return ((job->userproc->p_flag & (P_WEXIT | P_INEXEC)) != 0);
+}
+
+int
+th_job_copy(struct kaiocb *job, uint64_t off, uint32_t len,
+    struct mbuf **out)
+{
+	struct iovec iov;
+	struct mbuf *head, *m;
+	struct uio uio, *from;
+	uint32_t n;
+
+	WITNESS_WARN(WARN_GIANTOK | WARN_SLEEPOK, NULL, "%s", __func__);
+	/* A worker goes back to its own when it has done. */
+	if (curproc != job->userproc)
+		aio_switch_vmspace(job);
+	iov.iov_base = (void *)(uintptr_t)(th_job_addr(job) + off);
+	iov.iov_len = len;
+	uio.uio_iov = &iov;
+	uio.uio_iovcnt = 1;
+	uio.uio_offset = 0;
+	uio.uio_resid = len;
+	uio.uio_segflg = UIO_USERSPACE;
+	uio.uio_rw = UIO_WRITE;
+	uio.uio_td = curthread;
+	from = &uio;
+#ifdef LIO_WRITEV
+	if (job->uaiocb.aio_lio_opcode == LIO_WRITEV)
+		from = job->uiop;
+#endif
+	from->uio_rw = UIO_WRITE;
+	from->uio_td = curthread;
+	head = m_getm2(NULL, len, M_WAITOK, MT_DATA, 0);
+	for (m = head; m != NULL && len > 0; m = m->m_next) {
+		n = MIN((uint32_t)M_TRAILINGSPACE(m), len);
+		if (uiomove(mtod(m, void *), n, from) != 0) {
+			m_freem(head);
+			return (EFAULT);
+		}
+		m->m_len = n;
+		len -= n;
+	}
+	*out = head;
+	return (0);
 }
 
 /* ---- The worker ------------------------------------------------------------ */

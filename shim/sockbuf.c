@@ -22,6 +22,8 @@ th_sb(struct socket *so, uint32_t which, struct th_sockbuf *s)
 	s->lowat = sb->sb_lowat;
 	s->shut = (sb->sb_state & (which == TH_SB_RCV ? SBS_CANTRCVMORE :
 	    SBS_CANTSENDMORE)) != 0;
+	s->aio = !TAILQ_EMPTY(&sb->sb_aiojobq) ||
+	    (sb->sb_flags & SB_AIO_RUNNING) != 0;
 	SOCKBUF_UNLOCK(sb);
 }
 
@@ -125,6 +127,15 @@ th_snd_drop(struct socket *so, uint32_t n)
 	SOCKBUF_LOCK(sb);
 	sbdrop_locked(sb, MIN(n, sbused(sb)));
 	sowwakeup_locked(so);		/* unlocks */
+}
+
+void
+th_snd_append(struct socket *so, struct mbuf *m)
+{
+
+	SOCKBUF_LOCK(&so->so_snd);
+	sbappendstream_locked(&so->so_snd, m, 0);
+	SOCKBUF_UNLOCK(&so->so_snd);
 }
 
 void

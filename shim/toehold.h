@@ -251,6 +251,7 @@ struct th_sockbuf {			/* a socket buffer at one moment */
 	uint32_t hiwat;
 	uint32_t lowat;
 	bool shut;			/* CANTRCVMORE or CANTSENDMORE */
+	bool aio;			/* the generic path has jobs for it */
 };
 /* INP. */
 void th_sb(struct socket *, uint32_t which, struct th_sockbuf *);
@@ -266,6 +267,7 @@ void th_snd_drop(struct socket *, uint32_t n);
 void th_snd_flush(struct socket *);
 /* All of so_snd, the caller's now; NULL if there is nothing. */
 struct mbuf *th_snd_take(struct socket *);
+void th_snd_append(struct socket *, struct mbuf *);	/* owns the mbuf */
 bool th_snd_io_trylock(struct socket *);
 void th_snd_io_unlock(struct socket *);
 int th_so_take_error(struct socket *);		/* 0: none */
@@ -397,6 +399,7 @@ void toehold_nodelay(void *toep, struct inpcb *, bool on);
 
 #define TH_AIO_READ	1
 #define TH_AIO_WRITE	2
+#define TH_AIO_WRITEV	3
 /*
  * pr_aio_queue of an offloaded socket.  Process context, no locks, may sleep.
  * 0: the job is ours.  EOPNOTSUPP: the generic path takes it.
@@ -404,8 +407,13 @@ void toehold_nodelay(void *toep, struct inpcb *, bool on);
 int toehold_aio_queue(struct socket *, struct kaiocb *, uint32_t op);
 /* Cancel function of our jobs.  INP held; `toep' as t_toe says. */
 void toehold_aio_cancel(void *toep, struct inpcb *, struct kaiocb *);
-/* An mbuf that referred to an aio_write's pages is gone.  Any context. */
-void toehold_aiotx_rele(struct kaiocb *);
+/*
+ * An mbuf that refers to the page set `slot' of `owner' is made, or is gone;
+ * each is a user of the set and counts as a reference of `owner'.  Any
+ * context.
+ */
+void toehold_aiotx_hold(void *owner, uint32_t slot);
+void toehold_aiotx_rele(void *owner, uint32_t slot);
 
 uint64_t th_job_addr(struct kaiocb *);		/* nothing if vectored */
 size_t th_job_len(struct kaiocb *);
@@ -415,17 +423,24 @@ bool th_job_vectored(struct kaiocb *);
  * row goes to *len, 0 beyond its end.
  */
 uint64_t th_job_run(struct kaiocb *, size_t off, size_t *len);
-/* Words of the job that are ours: link, progress, slot, toep, count. */
+/* Words of the job that are ours: link, progress, slot and mark. */
 struct kaiocb **th_job_next(struct kaiocb *);
 int64_t *th_job_done(struct kaiocb *);
 uintptr_t *th_job_word(struct kaiocb *);
-void **th_job_toep(struct kaiocb *);
-uint32_t *th_job_refs(struct kaiocb *);
 /* The inp of the job's socket, which the job keeps alive.  No lock. */
 struct inpcb *th_job_inp(struct kaiocb *);
 bool th_job_arm_cancel(struct kaiocb *);
 void th_job_complete(struct kaiocb *, int64_t status, int error);
 void th_job_sigpipe(struct kaiocb *, struct socket *);
+/* The process exits or execs: its address space is about to go. */
+bool th_job_leaving(struct kaiocb *);
+/*
+ * Process or worker context, no locks, sleeps.  Copy bytes [off, off + len)
+ * of the job's buffer; of a vectored job the next `len', whatever `off' is.
+ * 0 or EFAULT.
+ */
+int th_job_copy(struct kaiocb *, uint64_t off, uint32_t len,
+    struct mbuf **);
 
 /*
  * The worker of a connection: runs toehold_worker() in a kernel process that
@@ -483,11 +498,12 @@ void th_pages_copy(struct th_pages *, uint32_t off, struct th_pages *to,
 void th_pages_move(struct th_pages *, uint32_t from, uint32_t to,
     uint32_t len);
 /*
- * INP.  Append bytes [off, off + len) of the page set to so_snd as mbufs
- * that refer to the job; one reference of the job per mbuf is taken.
- * `off' counts from the start of the first page.  0 or ENOBUFS.
+ * INP.  Append bytes [off, off + len) of the page set to so_snd as mbufs,
+ * for each of which toehold_aiotx_hold() is called; a set has one owner and
+ * slot for ever.  `off' counts from the start of the first page.  0 or
+ * ENOBUFS.
  */
-int th_snd_append_pages(struct socket *, struct kaiocb *, struct th_pages *,
-    uint32_t off, uint32_t len);
+int th_snd_append_pages(struct socket *, struct th_pages *, void *owner,
+    uint32_t slot, uint32_t off, uint32_t len);
 
 #endif /* TOEHOLD_H */

@@ -22,6 +22,8 @@ struct th_pages_c {
 	struct vmspace *vm;
 	vm_page_t *ma;
 	bool charged;
+	void *owner;			/* whom mbufs tell when they go, */
+	uint32_t slot;			/* and what they refer to there */
 };
 
 static inline struct th_pages_c *
@@ -463,8 +465,7 @@ th_pages_copy(struct th_pages *p, uint32_t off, struct th_pages *to,
 #ifdef TH_HAVE_EXTPG
 /* An mbuf for as many of the bytes from `off' on as it has room for pages. */
 static struct mbuf *
-th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
-    uint32_t len)
+th_pages_mbuf(struct th_pages *p, uint32_t off, uint32_t len)
 {
 	struct mbuf *m;
 	uint32_t i, n, room;
@@ -485,14 +486,13 @@ th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
 	m->m_epg_npgs = n;
 	m->m_ext.ext_size = ptoa(n);
 	m->m_ext.ext_flags |= EXT_FLAG_VENDOR1;
-	m->m_ext.ext_arg1 = job;
+	m->m_ext.ext_arg1 = p;
 	return (m);
 }
 #else
 /* An mbuf with no data pointer that names the pages; see th_mbuf_run(). */
 static struct mbuf *
-th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
-    uint32_t len)
+th_pages_mbuf(struct th_pages *p, uint32_t off, uint32_t len)
 {
 	struct mbuf *m;
 
@@ -500,7 +500,7 @@ th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
 	if (m == NULL)
 		return (NULL);
 	/* m_extadd() takes flags of the mbuf, and sets those of m_ext itself. */
-	m_extadd(m, (char *)p, len, th_aiotx_mfree, job,
+	m_extadd(m, (char *)p, len, th_aiotx_mfree, p,
 	    (void *)(uintptr_t)off, M_RDONLY, EXT_NET_DRV);
 	m->m_ext.ext_flags |= EXT_FLAG_VENDOR1;
 	m->m_data = NULL;
@@ -509,29 +509,41 @@ th_pages_mbuf(struct kaiocb *job, struct th_pages *p, uint32_t off,
 }
 #endif
 
+/* The set lives: the mbuf was a user of it. */
+void
+th_aiotx_mfree(struct mbuf *m)
+{
+	struct th_pages_c *pg;
+
+	pg = th_pages_c(m->m_ext.ext_arg1);
+	toehold_aiotx_rele(pg->owner, pg->slot);
+}
+
 int
-th_snd_append_pages(struct socket *so, struct kaiocb *job, struct th_pages *p,
-    uint32_t off, uint32_t len)
+th_snd_append_pages(struct socket *so, struct th_pages *p, void *owner,
+    uint32_t slot, uint32_t off, uint32_t len)
 {
 	struct mbuf *head, **tail, *m;
+	struct th_pages_c *pg;
 
+	pg = th_pages_c(p);
+	pg->owner = owner;
+	pg->slot = slot;
 	head = NULL;
 	tail = &head;
 	while (len > 0) {
-		m = th_pages_mbuf(job, p, off, len);
+		m = th_pages_mbuf(p, off, len);
 		if (m == NULL) {
-			/* Each mbuf gives its reference back as it goes. */
+			/* Each mbuf ends its use as it goes. */
 			m_freem(head);
 			return (ENOBUFS);
 		}
-		atomic_add_int(th_job_refs(job), 1);
+		toehold_aiotx_hold(owner, slot);
 		off += m->m_len;
 		len -= m->m_len;
 		*tail = m;
 		tail = &m->m_next;
 	}
-	SOCKBUF_LOCK(&so->so_snd);
-	sbappendstream_locked(&so->so_snd, head, 0);
-	SOCKBUF_UNLOCK(&so->so_snd);
+	th_snd_append(so, head);
 	return (0);
 }

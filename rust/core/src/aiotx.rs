@@ -13,15 +13,22 @@
 //! A job is parked until its last byte is queued, then kept until the peer has
 //! acknowledged that byte: the adapter reads the pages again when it retransmits, so neither
 //! the job ends nor its pages go before (I3). If the connection is aborted, that is when the
-//! final CPL has come.
+//! final CPL has come. The pages are held by the mbufs that refer to them, so a job whose process
+//! goes may end earlier: nobody can write to its buffer any more, and to wait for a peer that does
+//! not read would keep the process for ever.
+//!
+//! Short writes are copied, and so is what no pages can be held for: by whoever submits the job,
+//! or by the worker, into a few mbufs at a time. That is bounded by so_snd, as write(2) is.
 
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
 use crate::shared::Shared;
 use crate::tx::{MAX_CHUNK, Tx, TxFlags, seq_lt};
 
+mod copy;
 mod pages;
 
+use copy::Copied;
 use pages::{Wanted, attach, most_sets, piece, sets_used};
 
 /// Bytes of a job held at a time; a longer one moves through its buffer in steps of this.
@@ -33,6 +40,8 @@ const LEFT: usize = 4;
 pub const MAX_WND: u32 = 4 << 20;
 /// Most bytes appended at once, so that a shortage of mbufs does not refuse all there is room for.
 const MAX_APPEND: u32 = 256 << 10;
+/// Most bytes copied at once.
+const MAX_COPY: u32 = 64 << 10;
 
 /// Write jobs of a connection.
 pub(crate) struct Writes<O: Os> {
@@ -41,6 +50,10 @@ pub(crate) struct Writes<O: Os> {
     /// Queued as far as they will be; each ends when its mark is acknowledged.
     sent: O::Jobs,
     want: Option<Wanted<O::Job>>,
+    /// The next bytes of a job that is copied.
+    copy: Option<Copied<O::Mbuf>>,
+    /// A job was cancelled whose bytes are in flight: it ends early if its process goes.
+    asked: bool,
     /// Page sets the first job is past, with the mark up to which they are in flight.
     left: [Option<(u16, u32)>; LEFT],
     /// A writer was inside the send I/O lock.
@@ -91,6 +104,8 @@ impl<O: Os> Writes<O> {
             parked: O::Jobs::default(),
             sent: O::Jobs::default(),
             want: None,
+            copy: None,
+            asked: false,
             left: [None; LEFT],
             io_busy: false,
             kicked: false,
@@ -122,10 +137,12 @@ impl<O: Os> Writes<O> {
     }
 
     /// Bytes of a job with `left` to go that may be appended now: the room below so_snd's
-    /// high-water mark, as for any writer, or in the window. None rather than a few.
-    fn room(&self, os: &O, left: u32) -> u32 {
+    /// high-water mark, as for any writer, or in the window, if they are not copied. None rather
+    /// than a few.
+    fn room(&self, os: &O, left: u32, copies: bool) -> u32 {
         let space = u32::try_from(os.snd_space()).unwrap_or(0);
-        let ahead = self.wnd.saturating_sub(os.snd_used());
+        let wnd = if copies { 0 } else { self.wnd };
+        let ahead = wnd.saturating_sub(os.snd_used());
         let few = |n: u32, enough: u32| n < enough.clamp(1, left.max(1));
         let space = match os.snd_lowat().min(os.snd_hiwat()) {
             enough if few(space, enough) => 0,
@@ -156,7 +173,8 @@ impl<O: Os> Writes<O> {
     }
 
     /// Ask again for what could not be had.
-    pub(crate) fn retry(&mut self) {
+    pub(crate) fn retry(&mut self, os: &mut O) {
+        self.let_all_go(os);
         self.hold = false;
         self.io_busy = false;
         self.kicked = false;
@@ -187,14 +205,61 @@ impl<O: Os> Writes<O> {
         let over = |j: &O::Job| !seq_lt(upto, j.mark()) && Some(j.id()) != watched;
         while self.sent.front().is_some_and(over) {
             if let Some(job) = self.sent.pop_front() {
-                let n = job.done();
-                os.aiotx_finish(job, Ok(n));
+                Self::over(os, job);
                 // A page set may be free now.
                 self.hold = false;
                 ended = true;
             }
         }
         ended
+    }
+
+    /// A job ends with what it has sent.
+    fn over(os: &mut O, mut job: O::Job) {
+        let n = job.done();
+        if let Some(slot) = job.slot() {
+            os.slot_unuse(slot);
+            job.set_slot(None);
+        }
+        os.complete(job, Ok(n));
+    }
+
+    /// Let go of a cancelled job whose bytes are in flight, if its process goes; else ask again
+    /// later, because nobody else will.
+    fn let_go(&mut self, os: &mut O, id: JobId) -> bool {
+        let Some(job) = self.sent.find_mut(|j| j.id() == id) else {
+            return false;
+        };
+        if os.leaving(job) && self.watched() != Some(id) {
+            if let Some(job) = self.sent.remove(id) {
+                Self::over(os, job);
+            }
+            return true;
+        }
+        self.asked = true;
+        os.retry_later();
+        false
+    }
+
+    /// The same for all of them.
+    fn let_all_go(&mut self, os: &mut O) {
+        if !core::mem::take(&mut self.asked) {
+            return;
+        }
+        let watched = self.watched();
+        loop {
+            let gone = |j: &O::Job| os.leaving(j) && Some(j.id()) != watched;
+            let Some(id) = self.sent.find_mut(gone).map(|j| j.id()) else {
+                break;
+            };
+            if let Some(job) = self.sent.remove(id) {
+                Self::over(os, job);
+            }
+        }
+        if !self.sent.is_empty() {
+            self.asked = true;
+            os.retry_later();
+        }
     }
 
     /// Nothing queued is read by the adapter any more.
@@ -205,11 +270,10 @@ impl<O: Os> Writes<O> {
             }
         }
         while let Some(job) = self.sent.pop_front() {
-            let n = job.done();
             match &mut self.want {
-                // Short, if it is not whole: pages_ready() says so.
+                // Short, if it is not whole: the answer to the want says so.
                 Some(w) if w.job == job.id() => w.doomed = Some((job, Errno::ECONNABORTED)),
-                _ => os.aiotx_finish(job, Ok(n)),
+                _ => Self::over(os, job),
             }
         }
     }
@@ -223,7 +287,11 @@ impl<O: Os> Writes<O> {
     fn end_job(&mut self, os: &mut O, mut job: O::Job, why: Errno) {
         if job.done() > 0 {
             // Short, when what was queued is acknowledged.
+            let id = job.id();
             self.sent.push_back(job);
+            if why == Errno::ECANCELED {
+                self.let_go(os, id);
+            }
             return;
         }
         if let Some(slot) = job.slot() {
@@ -238,6 +306,7 @@ impl<O: Os> Writes<O> {
 
     /// The same, but a worker may be holding pages for the job.
     fn end_or_doom(&mut self, os: &mut O, job: O::Job, why: Errno) {
+        self.copy.take_if(|c| c.job == job.id());
         match &mut self.want {
             Some(w) if w.job == job.id() => w.doomed = Some((job, why)),
             _ => self.end_job(os, job, why),
@@ -266,6 +335,8 @@ impl<O: Os> Tx<O> {
         let closed = TxFlags::SEND_FIN | TxFlags::FIN_SENT | TxFlags::STOPPED;
         // Switched off: but not past jobs that were claimed before.
         let off = !sh.tun.tx_zcopy && !self.writes.more_to_come();
+        // Nor past those that the generic path has.
+        let off = off || os.snd_generic();
         if off || job.is_empty() || self.flags.intersects(closed) || os.snd_shut() {
             return Err(job);
         }
@@ -277,17 +348,22 @@ impl<O: Os> Tx<O> {
             os.complete(job, Err(Errno::ECANCELED));
             return Ok(());
         }
-        let jobs = self.writes.jobs();
-        attach(sh, os, jobs, self.writes.span, &mut job);
         if self.writes.ahead.is_some_and(|(id, _)| id == job.id()) {
             self.writes.ahead = None;
         }
-        let miss = job.slot().is_none();
-        if miss {
-            os.count(Counter::CacheMiss, 1);
+        if job.len() < sh.tun.tx_zcopy_min as usize {
+            job.set_copies();
         }
-        if miss || job.len() > PIECE {
-            self.writes.kick(os);
+        if !job.copies() {
+            let jobs = self.writes.jobs();
+            attach(sh, os, jobs, self.writes.span, &mut job);
+            let miss = job.slot().is_none();
+            if miss {
+                os.count(Counter::CacheMiss, 1);
+            }
+            if miss || job.len() > PIECE {
+                self.writes.kick(os);
+            }
         }
         self.writes.parked.push_back(job);
         self.pump(sh, os);
@@ -297,7 +373,10 @@ impl<O: Os> Tx<O> {
     /// `aio_cancel`. True if the job is ended, or will be when a worker has let go of it.
     pub fn cancel(&mut self, sh: &mut Shared<O>, os: &mut O, id: JobId) -> bool {
         let Some(job) = self.writes.parked.remove(id) else {
-            return false;
+            let gone = self.writes.let_go(os, id);
+            // Jobs end in order: others may have waited for it.
+            self.writes.acked(os, self.acked);
+            return gone;
         };
         let c = if job.done() == 0 {
             Counter::CancelClean
@@ -381,19 +460,23 @@ impl<O: Os> Tx<O> {
         let Some(job) = w.parked.front() else {
             return Step::Stop;
         };
-        let (done, len) = (job.done(), job.len());
+        let (done, len, copies) = (job.done(), job.len(), job.copies());
         let left = u32::try_from(len.saturating_sub(done)).unwrap_or(u32::MAX);
-        let room = w.room(os, left);
+        let room = w.room(os, left, copies);
         if room == 0 {
             if done > 0 && os.nonblocking() {
                 // What fitted is the answer.
                 if let Some(job) = w.parked.pop_front() {
+                    w.copy = None;
                     w.sent.push_back(job);
                 }
                 return Step::Again;
             }
-            w.starved = os.snd_used().saturating_sub(self.cred.in_flight()) < MAX_CHUNK;
+            w.starved = !copies && os.snd_used().saturating_sub(self.cred.in_flight()) < MAX_CHUNK;
             return Step::Stop;
+        }
+        if copies {
+            return self.append_copy(os, locked);
         }
         let Some(job) = w.parked.front_mut() else {
             return Step::Stop;
@@ -433,7 +516,7 @@ impl<O: Os> Tx<O> {
             return Step::Stop;
         };
         let at = (job.addr().wrapping_add(off as u64) & PAGE_MASK) as usize + (done - off);
-        if os.snd_append_pages(job, pages, at as u32, n).is_err() {
+        if os.snd_append_pages(job, slot, pages, at as u32, n).is_err() {
             os.retry_later();
             return Step::Stop;
         }

@@ -7,7 +7,7 @@ use bitflags::bitflags;
 
 use crate::errno::Errno;
 use crate::fault::BadCpl;
-use crate::os::{Counter, JobId, Os, SeqState};
+use crate::os::{Counter, Job, JobId, Os, SeqState};
 use crate::pageset::{PageSets, Ticket, Want};
 use crate::rx::Rx;
 use crate::shared::{ConnId, Shared, Tunables};
@@ -262,6 +262,18 @@ impl<O: Os> Conn<O> {
         self.rx.aio_read(&mut self.sh, os, job)
     }
 
+    /// An aio_writev job. Its bytes are copied, and only if jobs are here that it must not pass.
+    ///
+    /// # Errors
+    /// Declined: the generic path shall have it.
+    pub fn aio_writev(&mut self, os: &mut O, mut job: O::Job) -> Result<(), O::Job> {
+        if !self.tx.writes.more_to_come() {
+            return Err(job);
+        }
+        job.set_copies();
+        self.aio_write(os, job)
+    }
+
     /// An aio_write job. If its pages are not held yet, the worker is asked for them; a caller
     /// that may sleep serves [`Conn::want_pages`] itself and saves the round trip.
     ///
@@ -309,6 +321,11 @@ impl<O: Os> Conn<O> {
             // They came too late to be of use.
             self.sh.sets.release_idle(os);
         }
+    }
+
+    /// The answer to a want that [`Want::is_copy`]: all the bytes, or EFAULT.
+    pub fn copied(&mut self, os: &mut O, want: &Want, m: Result<O::Mbuf, Errno>) {
+        self.tx.copied(&mut self.sh, os, want, m);
     }
 
     /// A shortage may be over.

@@ -34,7 +34,7 @@ pub struct NoMbuf;
 pub struct JobId(pub usize);
 
 /// A claimed AIO job (`struct kaiocb`). Owned: it is completed exactly once, by
-/// [`Os::complete`] or [`Os::aiotx_finish`].
+/// [`Os::complete`].
 pub trait Job {
     /// Identity, for cancels.
     fn id(&self) -> JobId;
@@ -68,6 +68,10 @@ pub trait Job {
     fn mark(&self) -> u32;
     /// Record a number with the job.
     fn set_mark(&mut self, mark: u32);
+    /// A write's bytes are to be copied: its pages cannot be held, or are not worth it.
+    fn copies(&self) -> bool;
+    /// Record that.
+    fn set_copies(&mut self);
 }
 
 /// A first-in first-out list of jobs that allocates nothing (`TAILQ` through `kaiocb::list`).
@@ -201,9 +205,10 @@ pub enum Counter {
     TxJobs,
     /// Octets sent from held pages.
     TxZcopyOctets,
-    /// Octets of claimed writes that were copied (no page set could be had).
+    /// Octets of claimed writes that were copied: too few to be worth holding pages, or no page
+    /// set could be had.
     TxCopiedOctets,
-    /// Octets sent from ordinary mbufs (plain write(2)).
+    /// Octets sent from ordinary mbufs: plain write(2), and what was copied.
     TxPlainOctets,
     /// Page-set cache hits.
     CacheHit,
@@ -350,18 +355,24 @@ pub trait Os: Sized {
     fn snd_io_trylock(&mut self) -> bool;
     /// Release it.
     fn snd_io_unlock(&mut self);
-    /// Append `len` bytes of held pages to so_snd as mbufs that refer to `job` (each takes a
-    /// reference of it). `off` is the byte offset from the start of the first page.
+    /// Append `len` bytes of held pages to so_snd as mbufs that refer to the page set in `slot`:
+    /// each is a user of it until it is freed. `off` is the byte offset from the start of the
+    /// first page.
     ///
     /// # Errors
     /// [`NoMbuf`]: nothing was appended.
     fn snd_append_pages(
         &mut self,
         job: &Self::Job,
+        slot: u16,
         pages: &Self::Pages,
         off: u32,
         len: u32,
     ) -> Result<(), NoMbuf>;
+    /// Append a copy of a part of the job's buffer to so_snd.
+    fn snd_append(&mut self, job: &Self::Job, m: Self::Mbuf);
+    /// The generic path has write jobs of this socket that have not ended.
+    fn snd_generic(&self) -> bool;
     /// The caller of `tod_output` has more to send at once (`TF_MORETOCOME`): no PSH yet.
     fn more_to_come(&self) -> bool;
     /// Non-blocking socket (`SS_NBIO`).
@@ -391,10 +402,9 @@ pub trait Os: Sized {
     fn arm_cancel(&mut self, job: &Self::Job) -> bool;
     /// End a job (`aio_complete`).
     fn complete(&mut self, job: Self::Job, result: Result<usize, Errno>);
-    /// Drop the queue's own reference of a write job whose mbufs refer to it. The job ends with
-    /// `result` once the last mbuf is gone, that is when the peer has acknowledged it all.
-    /// The slot's user is released then, too.
-    fn aiotx_finish(&mut self, job: Self::Job, result: Result<usize, Errno>);
+    /// The job's process exits or execs: nobody can write to the buffer any more, and nobody is
+    /// to wait.
+    fn leaving(&self, job: &Self::Job) -> bool;
     /// Key of `len` bytes of the job's buffer from `off` on, with the map's generation now.
     fn page_key(&self, job: &Self::Job, off: usize, len: u32, write: bool) -> PageKey;
     /// One more user of a page-set slot. (Counted outside, because mbufs are freed in any context.)

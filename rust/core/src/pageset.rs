@@ -71,12 +71,14 @@ impl Ticket {
     /// a moment only, and not charged.
     #[must_use]
     pub fn charged(&self) -> bool {
-        self.slot != LOOSE
+        self.slot < COPY
     }
 }
 
 /// Slot of a ticket for no slot.
 const LOOSE: u16 = u16::MAX;
+/// The same, and the bytes are to be copied.
+const COPY: u16 = u16::MAX - 1;
 
 /// Pages to hold, with no lock held. The job named stays valid until the answer is given: if it
 /// is cancelled meanwhile, it ends only then.
@@ -97,6 +99,15 @@ pub struct Want {
     pub key: PageKey,
 }
 
+impl Want {
+    /// Not the pages are wanted, but a copy of the bytes: [`crate::conn::Conn::copied`] is the
+    /// answer.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.ticket.slot == COPY
+    }
+}
+
 /// 4096-byte pages that `len` bytes from `addr` on touch.
 #[must_use]
 pub fn pages_of(addr: u64, len: u32) -> u32 {
@@ -113,7 +124,7 @@ pub struct PageSets<O: Os> {
 }
 
 impl<O: Os> PageSets<O> {
-    /// `slots` must be all free ([`Slot::default`]); more than 65535 are not used.
+    /// `slots` must be all free ([`Slot::default`]); more than 65534 are not used.
     pub fn new(slots: O::Slots) -> Self {
         PageSets {
             slots,
@@ -155,6 +166,14 @@ impl<O: Os> PageSets<O> {
     pub(crate) fn loose_ticket(&mut self) -> Ticket {
         Ticket {
             slot: LOOSE,
+            serial: self.tick(),
+        }
+    }
+
+    /// A ticket for a copy.
+    pub(crate) fn copy_ticket(&mut self) -> Ticket {
+        Ticket {
+            slot: COPY,
             serial: self.tick(),
         }
     }

@@ -205,7 +205,8 @@ impl<O: Os> Tx<O> {
 
     /// A shortage may be over.
     pub fn retry(&mut self, sh: &mut Shared<O>, os: &mut O) {
-        self.writes.retry();
+        self.writes.retry(os);
+        self.writes.acked(os, self.acked);
         if !self.flags.contains(TxFlags::FLOWC_SENT) && !self.send_flowc(sh, os) {
             os.retry_later();
             return;

@@ -8,8 +8,8 @@ use toehold_core::errno::Errno;
 use toehold_core::os::JobId;
 
 use crate::entry;
-use crate::kos::{KJob, KPages, Kos};
-use crate::toepcb::{Side, Toepcb};
+use crate::kos::{KJob, KPages};
+use crate::toepcb::Toepcb;
 
 /// What a process asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,19 +18,16 @@ pub enum Op {
     Read,
     /// aio_write.
     Write,
+    /// aio_writev.
+    Writev,
 }
 
 /// Offer a job to a connection, and hold its pages. Process context: may sleep, no lock held.
 ///
 /// # Errors
 /// The job, declined.
-pub fn queue(toep: &Arc<Toepcb>, mut job: Job, op: Op) -> Result<(), Job> {
+pub fn queue(toep: &Arc<Toepcb>, job: Job, op: Op) -> Result<(), Job> {
     let _vnet = toep.vnet.enter();
-    if op == Op::Write {
-        // Mbufs will refer to the job, and it must find the slot counts whatever becomes of the
-        // connection.
-        entry::keep_side(&mut job, toep.side.clone());
-    }
     let mut tun = toep.adapter().tunables();
     let mut slot = Some(KJob(job));
     let mut g = toep.inp().lock();
@@ -41,17 +38,14 @@ pub fn queue(toep: &Arc<Toepcb>, mut job: Job, op: Op) -> Result<(), Job> {
         let declined = match op {
             Op::Read => conn.aio_read(os, job),
             Op::Write => conn.aio_write(os, job),
+            Op::Writev => conn.aio_writev(os, job),
         };
         if let Err(job) = declined {
             slot = Some(job);
         }
     });
     match slot {
-        Some(KJob(mut job)) => {
-            drop(g);
-            drop(entry::kept_side(&mut job));
-            Err(job)
-        }
+        Some(KJob(job)) => Err(job),
         None => {
             serve(toep, g);
             Ok(())
@@ -66,8 +60,18 @@ fn serve(toep: &Arc<Toepcb>, mut g: InpGuard) {
         drop(g);
         let Some(want) = want else { return };
         let tom = toep.adapter().tom;
+        let job = entry::job_of(want.job);
+        if want.is_copy() {
+            let m = job.ok_or(Errno::EFAULT).and_then(|job| {
+                let off = want.addr.wrapping_sub(job.buffer());
+                job.copy(off, want.len).map_err(|_| Errno::EFAULT)
+            });
+            g = toep.inp().lock();
+            let _ = Toepcb::run(toep, &mut g, |conn, os| conn.copied(os, &want, m));
+            continue;
+        }
         let charged = want.ticket.charged();
-        let pages = match entry::job_of(want.job) {
+        let pages = match job {
             Some(job) => Pages::hold(tom, job, want.addr, want.len, want.write, charged)
                 .map(KPages)
                 .map_err(|e| Errno::new(e.0).unwrap_or(Errno::EFAULT)),
@@ -89,33 +93,4 @@ pub fn worker(toep: &Arc<Toepcb>) {
 /// aio_cancel of a job. It is ended, if it is still here.
 pub fn cancel(toep: &Arc<Toepcb>, g: &mut InpGuard, id: JobId) {
     let _ = Toepcb::run(toep, g, |conn, os| conn.cancel(os, id));
-}
-
-/// End a job whose pages no mbuf refers to.
-pub fn complete(mut job: Job, result: Result<usize, i32>) {
-    drop(entry::kept_side(&mut job));
-    job.complete(result);
-}
-
-/// The queue is done with a write; the last mbuf ends it.
-pub fn finish(job: Job, result: Result<usize, i32>) {
-    if let Some(job) = job.aiotx_finish(result) {
-        over(job);
-    }
-}
-
-/// An mbuf is gone; was it the last reference? Any context: atomics, and aio_complete.
-pub fn rele(job: Option<Job>) {
-    if let Some(job) = job {
-        over(job);
-    }
-}
-
-fn over(mut job: Job) {
-    let side: Option<Arc<Side>> = entry::kept_side(&mut job);
-    let result = job.achieved();
-    match side {
-        Some(side) => Kos::job_over(job, &side, result),
-        None => job.complete(result),
-    }
 }

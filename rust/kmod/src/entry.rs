@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use kpi::aio::{Job, JobPtr};
 use kpi::inp::{Inp, InpGuard};
 use kpi::mbuf::Mbuf;
-use kpi::mem::{Arc, Cookie};
+use kpi::mem::Arc;
 use kpi::sys::{inpcb, kaiocb, mbuf, socket, th_adapter_info, th_tom, th_vi};
 use kpi::tom::Tom;
 use kpi::{Error, sys};
@@ -59,20 +59,6 @@ unsafe fn held(p: *mut inpcb) -> Option<InpGuard> {
     let inp = unsafe { Inp::from_raw(p) };
     // SAFETY: the lock is held by this thread.
     Some(unsafe { InpGuard::assume(inp) })
-}
-
-/// Let a job keep a connection's counts alive.
-pub fn keep_side(job: &mut Job, side: Arc<Side>) {
-    job.set_toep(side.into_raw());
-}
-
-/// Take back what [`keep_side`] gave, if it did.
-pub fn kept_side(job: &mut Job) -> Option<Arc<Side>> {
-    let p = job.toep()?;
-    job.set_toep(Cookie::NULL);
-    // SAFETY: only keep_side() sets the pointer, to an Arc<Side>'s; it is cleared just above, so
-    // taken once.
-    Some(unsafe { Arc::from_raw(p) })
 }
 
 /// The job that a want names. It is not completed before the want is answered.
@@ -367,6 +353,7 @@ extern "C" fn toehold_aio_queue(_so: *mut socket, job: *mut kaiocb, op: u32) -> 
     let op = match op {
         sys::TH_AIO_READ => Op::Read,
         sys::TH_AIO_WRITE => Op::Write,
+        sys::TH_AIO_WRITEV => Op::Writev,
         _ => return EOPNOTSUPP,
     };
     // SAFETY: a job being queued keeps its socket and so its inpcb alive.
@@ -400,10 +387,22 @@ extern "C" fn toehold_aio_cancel(p: *mut c_void, inp: *mut inpcb, job: *mut kaio
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn toehold_aiotx_rele(job: *mut kaiocb) {
-    if let Some(p) = NonNull::new(job) {
-        // SAFETY: the mbuf that referred to the job is being freed; it held one reference.
-        aioq::rele(unsafe { Job::aiotx_rele(p) });
+extern "C" fn toehold_aiotx_hold(owner: *mut c_void, slot: u32) {
+    if let Some(p) = NonNull::new(owner) {
+        // SAFETY: `owner` is the Side that th_snd_append_pages() was given, alive during its call.
+        let side = unsafe { Arc::<Side>::clone_raw(p) };
+        side.hold(slot);
+        // The mbuf's reference.
+        let _ = side.into_raw();
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn toehold_aiotx_rele(owner: *mut c_void, slot: u32) {
+    if let Some(p) = NonNull::new(owner) {
+        // SAFETY: the reference that toehold_aiotx_hold() gave the mbuf, which is being freed.
+        let side = unsafe { Arc::<Side>::from_raw(p) };
+        side.rele(slot);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use kpi::aio::{Job, JobList};
+use kpi::aio::JobList;
 use kpi::inp::Inside;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Slice};
@@ -76,6 +76,12 @@ impl os::Job for KJob {
     }
     fn set_mark(&mut self, mark: u32) {
         self.0.set_mark(mark);
+    }
+    fn copies(&self) -> bool {
+        self.0.copies()
+    }
+    fn set_copies(&mut self) {
+        self.0.set_copies();
     }
 }
 
@@ -171,19 +177,6 @@ impl Kos {
             |so| so.sb(which),
         )
     }
-
-    /// End a job whose last reference is gone, and give back what it kept.
-    pub fn job_over(job: Job, side: &Side, result: Result<usize, i32>) {
-        if let Some(slot) = job.slot()
-            && let Some(u) = side.users.get(usize::from(slot))
-        {
-            u.fetch_sub(1, Ordering::Release);
-        }
-        job.complete(result);
-        if side.dying.load(Ordering::Acquire) {
-            side.adapter.retry_soon();
-        }
-    }
 }
 
 fn tcp_state(n: u32) -> TcpState {
@@ -200,10 +193,6 @@ fn tcp_state(n: u32) -> TcpState {
         10 => TcpState::TimeWait,
         _ => TcpState::Closed,
     }
-}
-
-fn errno(r: Result<usize, Errno>) -> Result<usize, i32> {
-    r.map_err(Errno::get)
 }
 
 impl Os for Kos {
@@ -431,14 +420,29 @@ impl Os for Kos {
 
     fn snd_append_pages(
         &mut self,
-        job: &KJob,
+        _job: &KJob,
+        slot: u16,
         pages: &KPages,
         off: u32,
         len: u32,
     ) -> Result<(), NoMbuf> {
         let so = self.so().ok_or(NoMbuf)?;
-        so.snd_append_pages(&job.0, &pages.0, off, len)
+        so.snd_append_pages(&pages.0, self.side.as_raw(), slot, off, len)
             .map_err(|_| NoMbuf)
+    }
+
+    fn snd_append(&mut self, _job: &KJob, m: Mbuf) {
+        if let Some(so) = self.so() {
+            so.snd_append(m);
+        }
+    }
+
+    fn snd_generic(&self) -> bool {
+        self.sb(Which::Snd).aio
+    }
+
+    fn leaving(&self, job: &KJob) -> bool {
+        job.0.leaving()
     }
 
     fn more_to_come(&self) -> bool {
@@ -498,11 +502,7 @@ impl Os for Kos {
     }
 
     fn complete(&mut self, job: KJob, result: Result<usize, Errno>) {
-        crate::aioq::complete(job.0, errno(result));
-    }
-
-    fn aiotx_finish(&mut self, job: KJob, result: Result<usize, Errno>) {
-        crate::aioq::finish(job.0, errno(result));
+        job.0.complete(result.map_err(Errno::get));
     }
 
     fn page_key(&self, job: &KJob, off: usize, len: u32, write: bool) -> PageKey {

@@ -39,6 +39,25 @@ pub struct Side {
 
 impl Last for Side {}
 
+impl Side {
+    /// One more user of a page set.
+    pub fn hold(&self, slot: u32) {
+        if let Some(u) = self.users.get(slot as usize) {
+            u.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One user less. Any context.
+    pub fn rele(&self, slot: u32) {
+        if let Some(u) = self.users.get(slot as usize) {
+            u.fetch_sub(1, Ordering::Release);
+        }
+        if self.dying.load(Ordering::Acquire) {
+            self.adapter.retry_soon();
+        }
+    }
+}
+
 /// What the inpcb's lock guards.
 pub struct Inner {
     /// The state machine.

@@ -1,9 +1,9 @@
 //! AIO jobs (`struct kaiocb`): their fields, their lists, their end.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{mem::Cookie, sys, tom::Tom};
+use crate::mbuf::Mbuf;
+use crate::{Error, check, sys, tom::Tom};
 
 /// A job by its address, which says nothing about who owns it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,27 @@ impl JobPtr {
     pub fn as_ptr(self) -> *mut sys::kaiocb {
         self.0.as_ptr()
     }
+
+    /// User address of its buffer. The job is not completed meanwhile.
+    #[must_use]
+    pub fn buffer(self) -> u64 {
+        // SAFETY: a live job, as the caller says.
+        unsafe { sys::th_job_addr(self.as_ptr()) }
+    }
+
+    /// Copy bytes `[off, off + len)` of its buffer; of a vectored job the next `len`. Sleeps: no
+    /// lock may be held. The job is not completed meanwhile (it has a ticket).
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn copy(self, off: u64, len: u32) -> Result<Mbuf, Error> {
+        let mut m = core::ptr::null_mut();
+        // SAFETY: a live job; no lock is held (this function's contract); `m` is written.
+        check(unsafe { sys::th_job_copy(self.as_ptr(), off, len, &mut m) })?;
+        let m = NonNull::new(m).ok_or(Error(14))?;
+        // SAFETY: the chain was handed over just now.
+        Ok(unsafe { Mbuf::from_raw(m) })
+    }
 }
 
 /// A job that is ours. To be ended by [`Job::complete`]; it has no drop.
@@ -51,11 +72,10 @@ pub struct Job(NonNull<sys::kaiocb>);
 // SAFETY: owned by whoever has the value; the shim's calls on it are from any thread.
 unsafe impl Send for Job {}
 
-/// The word of a job that is ours: slot, errno of a finished write, mark.
+/// The word of a job that is ours: slot, a flag, mark.
 mod word {
     pub(super) const SLOT: usize = 0xffff;
-    pub(super) const ERRNO: usize = 0xffff << ERRNO_SHIFT;
-    pub(super) const ERRNO_SHIFT: u32 = 16;
+    pub(super) const COPIES: usize = 1 << 16;
     pub(super) const MARK_SHIFT: u32 = 32;
     /// Slot field: slot + 1, 0 for none.
     pub(super) const fn slot(w: usize) -> Option<u16> {
@@ -75,8 +95,6 @@ impl Job {
         let mut job = Job(p);
         job.set_done(0);
         job.set_word(0);
-        job.set_toep(Cookie::NULL);
-        job.refs().store(1, Ordering::Relaxed);
         job
     }
 
@@ -84,8 +102,6 @@ impl Job {
     pub fn decline(mut self) {
         self.set_done(0);
         self.set_word(0);
-        self.set_toep(Cookie::NULL);
-        self.refs().store(0, Ordering::Relaxed);
     }
 
     /// For calls of the shim.
@@ -187,33 +203,20 @@ impl Job {
 
     /// Record it.
     pub fn set_mark(&mut self, mark: u32) {
-        let low = self.word() & (word::SLOT | word::ERRNO);
+        let low = self.word() & (word::SLOT | word::COPIES);
         self.set_word(low | (mark as usize) << word::MARK_SHIFT);
     }
 
-    /// The pointer kept with the job (a counted reference of the connection, or null).
+    /// A write's bytes are to be copied.
     #[must_use]
-    pub fn toep(&self) -> Option<NonNull<core::ffi::c_void>> {
-        // SAFETY: an owned job lives.
-        let p = unsafe { sys::th_job_toep(self.as_ptr()) };
-        // SAFETY: a field of the job that is ours alone until aio_complete().
-        NonNull::new(unsafe { p.read() })
+    pub fn copies(&self) -> bool {
+        self.word() & word::COPIES != 0
     }
 
-    /// Keep a pointer with the job.
-    pub fn set_toep(&mut self, toep: Cookie) {
-        // SAFETY: an owned job lives.
-        let p = unsafe { sys::th_job_toep(self.as_ptr()) };
-        // SAFETY: a field of the job that is ours alone until aio_complete().
-        unsafe { p.write(toep.as_ptr()) };
-    }
-
-    fn refs(&self) -> &AtomicU32 {
-        // SAFETY: an owned job lives.
-        let p = unsafe { sys::th_job_refs(self.as_ptr()) };
-        // SAFETY: an aligned word of the job, changed atomically by C and by us, and only by
-        // those who hold a reference of it.
-        unsafe { AtomicU32::from_ptr(p) }
+    /// Record that.
+    pub fn set_copies(&mut self) {
+        let w = self.word();
+        self.set_word(w | word::COPIES);
     }
 
     /// Install the cancel function; false if the job is cancelled already.
@@ -250,45 +253,11 @@ impl Job {
         unsafe { sys::th_pages_budget(tom.as_ptr(), self.as_ptr(), n) }
     }
 
-    /// A write's own reference goes, with what it achieved; the last reference ends the job.
-    /// Returns the finished job if that was the last.
-    pub fn aiotx_finish(mut self, result: Result<usize, i32>) -> Option<Job> {
-        match result {
-            Ok(n) => self.set_done(n),
-            Err(e) => {
-                let w = self.word() & !word::ERRNO;
-                let e = usize::try_from(e).unwrap_or(5) << word::ERRNO_SHIFT & word::ERRNO;
-                self.set_word(w | e);
-            }
-        }
-        Self::unref(self)
-    }
-
-    /// A reference that an mbuf held goes. Returns the finished job if it was the last.
-    ///
-    /// # Safety
-    /// `p` is the job that the mbuf referred to, and that mbuf is gone.
-    pub unsafe fn aiotx_rele(p: NonNull<sys::kaiocb>) -> Option<Job> {
-        Self::unref(Job(p))
-    }
-
-    fn unref(self) -> Option<Job> {
-        if self.refs().fetch_sub(1, Ordering::Release) != 1 {
-            return None;
-        }
-        core::sync::atomic::fence(Ordering::Acquire);
-        Some(self)
-    }
-
-    /// What a finished write achieved.
-    ///
-    /// # Errors
-    /// The errno it ended with.
-    pub fn achieved(&self) -> Result<usize, i32> {
-        match (self.word() & word::ERRNO) >> word::ERRNO_SHIFT {
-            0 => Ok(self.done()),
-            e => Err(i32::try_from(e).unwrap_or(5)),
-        }
+    /// The process exits or execs.
+    #[must_use]
+    pub fn leaving(&self) -> bool {
+        // SAFETY: an owned job lives, and so does its process.
+        unsafe { sys::th_job_leaving(self.as_ptr()) }
     }
 }
 

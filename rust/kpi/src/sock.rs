@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 
 use crate::aio::Job;
 use crate::mbuf::{Mbuf, Unsent};
+use crate::mem::Cookie;
 use crate::pages::Pages;
 use crate::{Error, check, sys};
 
@@ -195,23 +196,29 @@ impl Socket<'_> {
         check(unsafe { sys::th_rcv_append_pages(self.as_ptr(), pages.as_ptr(), off, len) })
     }
 
-    /// Append bytes of the pages to so_snd as mbufs that refer to the job; each counts one
-    /// reference of it.
+    /// Append an ordinary chain to so_snd.
+    pub fn snd_append(self, m: Mbuf) {
+        // SAFETY: live socket; the chain is handed over.
+        unsafe { sys::th_snd_append(self.as_ptr(), m.into_raw()) };
+    }
+
+    /// Append bytes of the pages to so_snd as mbufs; each calls `toehold_aiotx_hold` with `owner`
+    /// and `slot`, and `toehold_aiotx_rele` when it goes.
     ///
     /// # Errors
     /// ENOBUFS, or EINVAL if the range lies outside the pages: nothing was appended.
     pub fn snd_append_pages(
         self,
-        job: &Job,
         pages: &Pages,
+        owner: Cookie,
+        slot: u16,
         off: u32,
         len: u32,
     ) -> Result<(), Error> {
         pages.check_range(off, len)?;
-        // SAFETY: live socket and job; the range lies within the held pages, which outlive the
-        // mbufs: the job's slot counts a user until its last reference goes.
-        check(unsafe {
-            sys::th_snd_append_pages(self.as_ptr(), job.as_ptr(), pages.as_ptr(), off, len)
-        })
+        let (so, p, slot) = (self.as_ptr(), pages.as_ptr(), u32::from(slot));
+        // SAFETY: live socket; the range lies within the held pages, which outlive the mbufs: each
+        // is a user of their slot until it goes.
+        check(unsafe { sys::th_snd_append_pages(so, p, owner.as_ptr(), slot, off, len) })
     }
 }

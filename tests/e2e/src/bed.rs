@@ -67,6 +67,8 @@ impl Bed {
         bed.ports(true);
         bed.set("ddp", 1);
         bed.set("tx_zcopy", 1);
+        // However short they are.
+        bed.set("tx_zcopy_min", 0);
         bed
     }
 

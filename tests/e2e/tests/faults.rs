@@ -90,9 +90,9 @@ fn peer_reset_in_the_middle_of_writes() {
         reset(p, s);
     });
     let c = client(&bed, |p, s| {
-        // More than the peer's buffer and the window of writes hold: some have not begun.
-        let va = p.alloc(&pattern::bytes(202, 0, 8 << 20));
-        let jobs: Vec<_> = (0..8)
+        let va = p.alloc(&pattern::bytes(202, 0, 16 << 20));
+        // More than can be outstanding.
+        let jobs: Vec<_> = (0..16)
             .map(|i| p.aio_write(s, va + (i << 20), 1 << 20).unwrap())
             .collect();
         jobs.into_iter().map(|j| p.aio_wait(j)).collect::<Vec<_>>()

@@ -33,45 +33,45 @@ impl World {
             Opcode::RxData => {
                 let cpl = RxData::parse(b).expect("parses");
                 assert_eq!(usize::from(cpl.len), payload.len());
-                self.to_end(rxq, op, cpl.tid, |c, os| c.rx_data(os, &cpl, payload));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.rx_data(os, &cpl, payload));
             }
             Opcode::RxDataDdp => {
                 let cpl = RxDataDdp::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.rx_data_ddp(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.rx_data_ddp(os, &cpl));
             }
             Opcode::RxDdpComplete => {
                 let cpl = RxDdpComplete::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.rx_ddp_complete(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.rx_ddp_complete(os, &cpl));
             }
             Opcode::SetTcbRpl => {
                 let cpl = SetTcbRpl::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.set_tcb_rpl(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.set_tcb_rpl(os, &cpl));
             }
             Opcode::Fw4Ack => {
                 let cpl = Fw4Ack::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.fw4_ack(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.fw4_ack(os, &cpl));
             }
             Opcode::PeerClose => {
                 let cpl = PeerClose::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.peer_close(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.peer_close(os, &cpl));
             }
             Opcode::CloseConRpl => {
                 let cpl = CloseConRpl::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.close_con_rpl(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.close_con_rpl(os, &cpl));
             }
             Opcode::AbortReqRss => {
                 let cpl = AbortReqRss::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.abort_req(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.abort_req(os, &cpl));
             }
             Opcode::AbortRplRss => {
                 let cpl = AbortRplRss::parse(b).expect("parses");
-                self.to_end(rxq, op, cpl.tid, |c, os| c.abort_rpl(os, &cpl));
+                self.deliver(rxq, op, cpl.tid, |c, os| c.abort_rpl(os, &cpl));
             }
             op => panic!("{op:?} was not to come"),
         }
     }
 
-    fn to_end(
+    fn deliver(
         &mut self,
         rxq: u16,
         op: Opcode,

@@ -25,10 +25,10 @@ pub struct Record {
     pub done: usize,
     /// Of a read: (first byte of the buffer, first byte of the stream, bytes).
     pub pieces: Vec<(usize, u64, usize)>,
-    /// Mbufs that refer to it.
+    /// Mbufs that refer to its pages.
     pub refs: u32,
-    /// How it ends when the last of them is gone, and the page set it keeps until then.
-    pub finishing: Option<(Ended, Option<u16>)>,
+    /// Its process exits.
+    pub leaving: bool,
     /// aio_cancel was called.
     pub cancelled: bool,
     /// Workers that look at it.
@@ -58,7 +58,10 @@ impl Book {
     pub fn end(&mut self, id: JobId, r: Ended) {
         let rec = self.jobs.remove(&id);
         let rec = rec.unwrap_or_else(|| panic!("{id:?} ends twice (I1)"));
-        assert_eq!(rec.refs, 0, "{id:?} ends while mbufs refer to it (I3)");
+        assert!(
+            rec.refs == 0 || rec.leaving,
+            "{id:?} ends while mbufs refer to its pages (I3)"
+        );
         assert_eq!(rec.watched, 0, "{id:?} ends while a worker looks at it");
         if let Ok(n) = r {
             assert!(n <= rec.len, "{id:?} got {n} of {} bytes (I2)", rec.len);
@@ -83,6 +86,7 @@ pub struct SimJob {
     done: usize,
     slot: Option<u16>,
     mark: u32,
+    copies: bool,
     write: bool,
     over: bool,
     book: Shared,
@@ -105,7 +109,7 @@ impl SimJob {
                 done: 0,
                 pieces: Vec::new(),
                 refs: 0,
-                finishing: None,
+                leaving: false,
                 cancelled: false,
                 watched: 0,
                 end: 0,
@@ -118,6 +122,7 @@ impl SimJob {
             done: 0,
             slot: None,
             mark: 0,
+            copies: false,
             write,
             over: false,
             book: Rc::clone(book),
@@ -190,6 +195,12 @@ impl Job for SimJob {
     }
     fn set_mark(&mut self, mark: u32) {
         self.mark = mark;
+    }
+    fn copies(&self) -> bool {
+        self.copies
+    }
+    fn set_copies(&mut self) {
+        self.copies = true;
     }
 }
 

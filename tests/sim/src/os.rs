@@ -168,27 +168,17 @@ impl SimOs {
         for s in segs {
             match s.job {
                 None => self.mem.borrow_mut().kernel_free(s.pa),
-                Some(id) => self.unref(id),
+                Some(at) => self.unref(at),
             }
         }
     }
 
-    fn unref(&mut self, id: JobId) {
-        let mut book = self.book.borrow_mut();
-        let rec = book
-            .jobs
-            .get_mut(&id)
-            .expect("an mbuf of a job that has ended (I3)");
-        rec.refs -= 1;
-        if rec.refs == 0
-            && let Some((r, slot)) = rec.finishing.take()
-        {
-            book.end(id, r);
-            drop(book);
-            if let Some(slot) = slot {
-                self.slot_unuse(slot);
-            }
+    fn unref(&mut self, (id, slot): (JobId, u16)) {
+        // The job may have ended, if its process has.
+        if let Some(rec) = self.book.borrow_mut().jobs.get_mut(&id) {
+            rec.refs -= 1;
         }
+        self.slot_unuse(slot);
     }
 
     /// soisdisconnected, or sbflush: so_snd is emptied. Its pages of the kernel's live on while
@@ -197,7 +187,7 @@ impl SimOs {
         for s in self.sock.snd.drop_all() {
             match s.job {
                 None => self.limbo.push(s),
-                Some(id) => self.unref(id),
+                Some(at) => self.unref(at),
             }
         }
     }
@@ -459,6 +449,7 @@ impl Os for SimOs {
     fn snd_append_pages(
         &mut self,
         job: &SimJob,
+        slot: u16,
         pages: &SimPages,
         off: u32,
         len: u32,
@@ -490,10 +481,31 @@ impl Os for SimOs {
             self.sock.snd.append(Seg {
                 pa,
                 len,
-                job: Some(job.id()),
+                job: Some((job.id(), slot)),
             });
+            self.users[usize::from(slot)] += 1;
         }
         Ok(())
+    }
+    fn snd_append(&mut self, job: &SimJob, m: Vec<u8>) {
+        if !self.tcb.attached {
+            return;
+        }
+        assert!(
+            self.sock.snd.locked,
+            "so_snd written to without its I/O lock"
+        );
+        let book = self.book.borrow();
+        let place = book.jobs[&job.id()].place + job.done() as u64;
+        self.sends.borrow_mut().append(place, m.len() as u64);
+        self.sock.snd.append_copy(&self.mem, &m);
+    }
+    fn snd_generic(&self) -> bool {
+        self.sock.snd.generic > 0
+    }
+    fn leaving(&self, job: &SimJob) -> bool {
+        let book = self.book.borrow();
+        book.jobs.get(&job.id()).is_some_and(|r| r.leaving)
     }
     fn more_to_come(&self) -> bool {
         self.tcb.attached && self.tcb.more_to_come
@@ -544,22 +556,6 @@ impl Os for SimOs {
         let id = job.id();
         job.release();
         self.book.borrow_mut().end(id, result);
-    }
-    fn aiotx_finish(&mut self, job: SimJob, result: Ended) {
-        let (id, slot) = (job.id(), job.slot());
-        job.release();
-        let mut book = self.book.borrow_mut();
-        let rec = book.jobs.get_mut(&id).expect("a job ends once (I1)");
-        if rec.refs > 0 {
-            assert!(rec.finishing.is_none(), "{id:?} finished twice (I1)");
-            rec.finishing = Some((result, slot));
-            return;
-        }
-        book.end(id, result);
-        drop(book);
-        if let Some(slot) = slot {
-            self.slot_unuse(slot);
-        }
     }
     fn page_key(&self, job: &SimJob, off: usize, len: u32, write: bool) -> PageKey {
         PageKey {

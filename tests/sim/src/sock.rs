@@ -14,8 +14,9 @@ pub struct Seg {
     pub pa: u64,
     /// Bytes.
     pub len: u32,
-    /// The write job whose pages it refers to; `None`: a page of the kernel's, freed with it.
-    pub job: Option<JobId>,
+    /// The write job, and the page set of it that it refers to; `None`: a page of the kernel's,
+    /// freed with it.
+    pub job: Option<(JobId, u16)>,
 }
 
 /// so_rcv.
@@ -113,6 +114,8 @@ pub struct Snd {
     pub locked: bool,
     /// SB_AUTOSIZE, up to so many bytes; 0: off.
     pub auto_max: u32,
+    /// Write jobs that the generic path has.
+    pub generic: usize,
 }
 
 impl Snd {
@@ -129,6 +132,7 @@ impl Snd {
             writer: false,
             locked: false,
             auto_max: 0,
+            generic: 0,
         }
     }
 

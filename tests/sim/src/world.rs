@@ -140,7 +140,7 @@ pub(crate) enum Ev {
         task: bool,
     },
     Hold(usize, Want),
-    Ready(usize, Want, Result<SimPages, Errno>),
+    Ready(usize, Want, Held),
     Retry(usize),
     /// The program's turn.
     App(usize),
@@ -185,6 +185,12 @@ pub struct World {
     pub ctrl_per_port: bool,
     /// Errors of the adapter's that the test made itself.
     pub allow_card_errors: bool,
+}
+
+/// What a worker comes back with.
+pub(crate) enum Held {
+    Pages(Result<SimPages, Errno>),
+    Copy(Result<Vec<u8>, Errno>),
 }
 
 pub(crate) enum Tid {
@@ -298,7 +304,10 @@ impl World {
                     r.watched -= 1;
                 }
                 drop(book);
-                self.call(e, |conn, os| conn.pages_ready(os, want.ticket, pages));
+                self.call(e, |conn, os| match pages {
+                    Held::Pages(p) => conn.pages_ready(os, want.ticket, p),
+                    Held::Copy(m) => conn.copied(os, &want, m),
+                });
                 self.ask(e, false);
             }
             Ev::Retry(e) => {
@@ -365,7 +374,17 @@ impl World {
         } else {
             None
         };
-        let pages = mem::hold(&self.mem, host, want.addr, want.len, want.write, deny);
+        let pages = if want.is_copy() {
+            let deny = deny.filter(|e| *e == Errno::EFAULT);
+            let bytes = || {
+                let mem = self.mem.borrow();
+                mem.user_read(host, want.addr, want.len as usize)
+            };
+            Held::Copy(deny.map_or_else(|| Ok(bytes()), Err))
+        } else {
+            let (addr, len) = (want.addr, want.len);
+            Held::Pages(mem::hold(&self.mem, host, addr, len, want.write, deny))
+        };
         self.after_ns((0, self.lat.hold.1 / 4), Ev::Ready(e, want, pages));
     }
 

@@ -96,14 +96,20 @@ impl<O: Os> Tx<O> {
             }
         }
         self.writes.kicked = false;
-        if self.writes.want.is_some() || self.writes.hold {
+        if self.writes.want.is_some() {
+            return None;
+        }
+        if let Some(want) = self.want_copy(sh, os) {
+            return Some(want);
+        }
+        if self.writes.hold {
             return None;
         }
         let mut found = false;
         let w = &mut self.writes;
         let (jobs, span) = (w.jobs(), w.span);
         let missing = loop {
-            let Some(job) = w.parked.find_mut(|j| j.slot().is_none()) else {
+            let Some(job) = w.parked.find_mut(|j| j.slot().is_none() && !j.copies()) else {
                 break None;
             };
             attach(sh, os, jobs, span, job);
@@ -122,7 +128,9 @@ impl<O: Os> Tx<O> {
                 (id, key, true)
             }
         };
-        let (ticket, key) = self.reserve(sh, os, id, key, ahead)?;
+        let Some((ticket, key)) = self.reserve(sh, os, id, key, ahead) else {
+            return self.want_copy(sh, os);
+        };
         self.writes.want = Some(Wanted {
             ticket,
             job: id,
@@ -140,7 +148,7 @@ impl<O: Os> Tx<O> {
     }
 
     /// Room for a page set. If the first job needs it, later ones give up theirs, then it does
-    /// with a smaller piece.
+    /// with a smaller piece, then it is copied.
     fn reserve(
         &mut self,
         sh: &mut Shared<O>,
@@ -171,9 +179,13 @@ impl<O: Os> Tx<O> {
                 w.span /= 2;
                 let job = w.parked.front()?;
                 key = key_of(os, job, job.done(), w.span);
-            } else {
+            } else if w.jobs() > 1 && !may_grow(sh, os, w.jobs()) {
+                // Acknowledgements bring sets back.
                 w.hold = true;
                 os.retry_later();
+                return None;
+            } else {
+                w.parked.front_mut()?.set_copies();
                 return None;
             }
         }
@@ -222,9 +234,10 @@ impl<O: Os> Tx<O> {
                         give(os, slot, job);
                     }
                 }
-                Err(why) => {
-                    if let Some(job) = self.writes.parked.remove(w.job) {
-                        self.writes.end_job(os, job, why);
+                // Perhaps they can be read all the same.
+                Err(_) => {
+                    if let Some(job) = self.writes.parked.find_mut(|j| j.id() == w.job) {
+                        job.set_copies();
                     }
                 }
             }

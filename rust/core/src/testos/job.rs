@@ -14,6 +14,7 @@ pub struct TestJob {
     slot: Option<u16>,
     mark: u32,
     iov: std::vec::Vec<(u64, usize)>,
+    copies: bool,
     ended: bool,
 }
 
@@ -32,6 +33,7 @@ impl TestJob {
             slot: None,
             mark: 0,
             iov: std::vec::Vec::new(),
+            copies: false,
             ended: false,
         }
     }
@@ -93,6 +95,12 @@ impl Job for TestJob {
     }
     fn set_mark(&mut self, mark: u32) {
         self.mark = mark;
+    }
+    fn copies(&self) -> bool {
+        self.copies
+    }
+    fn set_copies(&mut self) {
+        self.copies = true;
     }
 }
 

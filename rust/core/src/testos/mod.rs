@@ -5,7 +5,7 @@
 //! refuse. What must never happen (a job dropped without completion, DMA to pages not wired,
 //! bytes where there is no room) panics.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::vec::Vec;
 
@@ -36,8 +36,8 @@ pub struct SndSeg {
     pub phys: u64,
     /// Bytes.
     pub len: u32,
-    /// The write job whose pages it refers to; `None` for an ordinary mbuf.
-    pub job: Option<JobId>,
+    /// The page set it refers to; `None` for an ordinary mbuf.
+    pub slot: Option<u16>,
 }
 
 /// The kernel, as one connection sees it, and what it was told.
@@ -126,8 +126,6 @@ pub struct TestOs {
     /// Jobs for which [`Os::arm_cancel`] says no.
     pub cancelled: Vec<JobId>,
     /// Write jobs finished but for their mbufs.
-    finishing: BTreeMap<JobId, (TestJob, Result<usize, Errno>)>,
-    job_refs: BTreeMap<JobId, u32>,
     /// Users per slot.
     pub users: [u32; SLOTS],
     /// Pages that may still be wired by [`Os::charge_pages`] at a time.
@@ -196,8 +194,6 @@ impl TestOs {
             disconnected: false,
             completed: Vec::new(),
             cancelled: Vec::new(),
-            finishing: BTreeMap::new(),
-            job_refs: BTreeMap::new(),
             users: [0; SLOTS],
             page_budget: u32::MAX,
             next_job: 1,
@@ -300,37 +296,15 @@ impl TestOs {
             self.snd.push_back(SndSeg {
                 phys,
                 len,
-                job: None,
+                slot: None,
             });
         }
     }
 
-    /// Bytes of all write jobs' mbufs in so_snd, per job.
-    #[must_use]
-    pub fn job_refs(&self, id: JobId) -> u32 {
-        self.job_refs.get(&id).copied().unwrap_or(0)
-    }
-
     fn snd_free(&mut self, seg: &SndSeg) {
-        let Some(id) = seg.job else {
-            return;
-        };
-        let left = self.job_refs.get_mut(&id).expect("mbuf of an unknown job");
-        *left -= 1;
-        if *left == 0 {
-            self.job_refs.remove(&id);
-            if let Some((job, r)) = self.finishing.remove(&id) {
-                self.finished(job, r);
-            }
-        }
-    }
-
-    fn finished(&mut self, mut job: TestJob, r: Result<usize, Errno>) {
-        if let Some(slot) = job.slot() {
-            job.set_slot(None);
+        if let Some(slot) = seg.slot {
             self.slot_unuse(slot);
         }
-        self.complete(job, r);
     }
 
     fn unsent_segs(&self) -> impl Iterator<Item = (u64, u32, bool)> + '_ {
@@ -338,7 +312,7 @@ impl TestOs {
         self.snd.iter().filter_map(move |s| {
             let cut = skip.min(s.len);
             skip -= cut;
-            (cut < s.len).then_some((s.phys + u64::from(cut), s.len - cut, s.job.is_some()))
+            (cut < s.len).then_some((s.phys + u64::from(cut), s.len - cut, s.slot.is_some()))
         })
     }
 }
@@ -549,7 +523,8 @@ impl Os for TestOs {
     }
     fn snd_append_pages(
         &mut self,
-        job: &TestJob,
+        _job: &TestJob,
+        slot: u16,
         pages: &TestPages,
         off: u32,
         len: u32,
@@ -566,12 +541,21 @@ impl Os for TestOs {
             self.snd.push_back(SndSeg {
                 phys: phys + u64::from(at % PAGE as u32),
                 len: n,
-                job: Some(job.id()),
+                slot: Some(slot),
             });
-            *self.job_refs.entry(job.id()).or_default() += 1;
+            self.slot_use(slot);
             at += n;
         }
         Ok(())
+    }
+    fn snd_append(&mut self, _job: &TestJob, m: Vec<u8>) {
+        self.plain_write(&m);
+    }
+    fn snd_generic(&self) -> bool {
+        false
+    }
+    fn leaving(&self, _job: &TestJob) -> bool {
+        false
     }
     fn more_to_come(&self) -> bool {
         self.more_to_come
@@ -615,13 +599,6 @@ impl Os for TestOs {
         assert!(self.result(id).is_none(), "{id:?} completed twice");
         job.end();
         self.completed.push((id, result));
-    }
-    fn aiotx_finish(&mut self, job: TestJob, result: Result<usize, Errno>) {
-        if self.job_refs(job.id()) == 0 {
-            self.finished(job, result);
-        } else {
-            self.finishing.insert(job.id(), (job, result));
-        }
     }
     fn page_key(&self, job: &TestJob, off: usize, len: u32, write: bool) -> PageKey {
         PageKey {

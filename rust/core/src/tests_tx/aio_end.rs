@@ -93,16 +93,18 @@ fn cancel_lets_the_next_through() {
     r.aio(1, ADDR, 1000);
     assert!(r.work_begin());
     r.work_end(Some(Errno::ENOMEM));
-    r.os.budget = 0;
+    assert!(r.work_begin(), "to copy");
     r.aio(2, ADDR, 1000);
-    assert!(!r.work_begin());
-    r.os.budget = 100;
+    assert!(r.cancel(1));
+    assert_eq!(ended(&r, 1), None, "a worker copies");
     r.aio(3, ADDR + 0x10_0000, 1000);
-    r.cancel(2);
-    r.retry();
+    r.work_end(None);
+    assert_eq!(ended(&r, 1), Some(Err(Errno::ECANCELED)));
+    assert!(r.cancel(2));
     r.work();
     r.ack_all();
     assert_eq!(ended(&r, 3), Some(Ok(1000)));
+    assert_eq!(sent(&r), 1000);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod aio;
 mod aio_end;
+mod copy;
 mod credits;
+mod exit;
 mod fake;
 mod life;
 mod open;

@@ -194,7 +194,7 @@ impl Rig {
 
     /// It answers.
     pub(crate) fn work_end(&mut self, err: Option<Errno>) {
-        if let Some(w) = self.pending.take() {
+        if let Some(w) = self.pending.take().filter(|w| !self.copy(w, err)) {
             let pages = match err {
                 Some(e) => Err(e),
                 None => Ok(self.os.hold(w.addr, w.len)),
@@ -202,6 +202,15 @@ impl Rig {
             self.conn.pages_ready(&mut self.os, w.ticket, pages);
         }
         self.check();
+    }
+
+    /// If it is a copy that is wanted, here it is.
+    fn copy(&mut self, w: &Want, err: Option<Errno>) -> bool {
+        if w.is_copy() {
+            let m = err.map_or(Ok(w.len), Err);
+            self.conn.copied(&mut self.os, w, m);
+        }
+        w.is_copy()
     }
 
     pub(crate) fn cancel(&mut self, id: usize) -> bool {

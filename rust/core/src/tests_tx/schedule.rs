@@ -5,10 +5,11 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::fake::{FJob, Wr};
-use super::rig::Rig;
+use super::rig::{Rig, tun};
 use super::rng::{Rng, seeds};
 use crate::errno::Errno;
 use crate::os::Counter;
+use crate::shared::Tunables;
 
 /// Seeded schedules of everything at once; I1, I2, I3, I5, I8 after each step.
 #[test]
@@ -26,9 +27,16 @@ fn schedule(g: &mut Rng) -> Result<(), String> {
         let wnd = g.range(1, 300_000) as u32;
         r.window(wnd, wnd + g.below(1 << 20) as u32);
     }
-    if g.one_in(2) {
-        r.set_cache(g.range(1, 16) as u16);
-    }
+    let cache = if g.one_in(2) {
+        g.range(1, 16) as u16
+    } else {
+        16
+    };
+    r.conn.set_tunables(Tunables {
+        cache,
+        tx_zcopy_min: [0, 0, 3000, 66_000][g.below(4) as usize],
+        ..tun()
+    });
     let mut jobs: Vec<usize> = Vec::new();
     let mut declined = 0;
     let mut next = 1;
@@ -50,7 +58,13 @@ fn schedule(g: &mut Rng) -> Result<(), String> {
                     r.os.cancelled.insert(next);
                 }
                 let job = FJob::new(next, addr, len as usize);
-                if r.conn.aio_write(&mut r.os, job).is_ok() {
+                r.os.generic = g.one_in(30);
+                let done = if g.one_in(8) {
+                    r.conn.aio_writev(&mut r.os, job)
+                } else {
+                    r.conn.aio_write(&mut r.os, job)
+                };
+                if done.is_ok() {
                     jobs.push(next);
                 } else {
                     declined += 1;
@@ -73,6 +87,9 @@ fn schedule(g: &mut Rng) -> Result<(), String> {
             18..26 => r.ack(g.range(1, 6) as usize),
             26..29 if !jobs.is_empty() => {
                 let id = jobs[g.below(jobs.len() as u64) as usize];
+                if g.one_in(4) {
+                    r.os.leaving.insert(id);
+                }
                 r.conn.cancel(&mut r.os, crate::os::JobId(id));
             }
             29 => r.os.no_wr = g.below(4) as u32,

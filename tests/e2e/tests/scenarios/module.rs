@@ -58,9 +58,10 @@ fn unload_allowed() {
 }
 
 /// Variables that can be set, with a second value each can have.
-const KNOBS: [(&str, i64); 8] = [
+const KNOBS: [(&str, i64); 9] = [
     ("ddp", 0),
     ("tx_zcopy", 0),
+    ("tx_zcopy_min", 16_384),
     ("sndbuf", 131_072),
     ("rx_coalesce", 0),
     ("cong_algorithm", 2),

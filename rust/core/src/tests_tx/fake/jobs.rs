@@ -18,6 +18,7 @@ pub(crate) struct FJob {
     pub(super) done: usize,
     pub(super) slot: Option<u16>,
     mark: u32,
+    copies: bool,
 }
 
 impl FJob {
@@ -29,6 +30,7 @@ impl FJob {
             done: 0,
             slot: None,
             mark: 0,
+            copies: false,
         }
     }
 }
@@ -60,6 +62,12 @@ impl Job for FJob {
     }
     fn set_mark(&mut self, mark: u32) {
         self.mark = mark;
+    }
+    fn copies(&self) -> bool {
+        self.copies
+    }
+    fn set_copies(&mut self) {
+        self.copies = true;
     }
 }
 

@@ -160,9 +160,8 @@ impl Os for Fake {
             }
             if c.len == 0
                 && let Some(c) = self.so_snd.pop_front()
-                && let Some(j) = c.job
             {
-                self.unref(j);
+                self.free(&c);
             }
         }
     }
@@ -204,6 +203,7 @@ impl Os for Fake {
     fn snd_append_pages(
         &mut self,
         job: &FJob,
+        slot: u16,
         pages: &FPages,
         off: u32,
         len: u32,
@@ -233,13 +233,26 @@ impl Os for Fake {
             self.errors
                 .push(format!("I2: job {} appends another's bytes", job.id));
         }
-        self.push_chunk(Some(job.id), runs, len, true);
+        self.push_chunk(Some(job.id), Some(slot), runs, len, true);
+        self.slot_use(slot);
         let end = self.total;
         let l = self.jobs.get_mut(&job.id).expect("job");
         l.refs += 1;
         l.queued += len as usize;
         l.end = end;
         Ok(())
+    }
+    fn snd_append(&mut self, job: &FJob, m: u32) {
+        assert!(self.locked, "appending without the I/O lock");
+        assert!(m > 0 && job.done + m as usize <= job.len);
+        self.append(m, true);
+        self.jobs.get_mut(&job.id).expect("job").queued += m as usize;
+    }
+    fn snd_generic(&self) -> bool {
+        self.generic
+    }
+    fn leaving(&self, job: &FJob) -> bool {
+        self.leaving.contains(&job.id)
     }
     fn more_to_come(&self) -> bool {
         self.more_to_come
@@ -274,16 +287,7 @@ impl Os for Fake {
     }
     fn complete(&mut self, job: FJob, result: Result<usize, Errno>) {
         assert_eq!(job.slot, None, "a page set goes with the job");
-        let l = self.jobs.get_mut(&job.id).expect("job");
-        assert_eq!(l.refs, 0);
-        l.result = Some(result);
-        self.maybe_end(job.id);
-    }
-    fn aiotx_finish(&mut self, job: FJob, result: Result<usize, Errno>) {
-        let l = self.jobs.get_mut(&job.id).expect("job");
-        l.result = Some(result);
-        l.slot = job.slot;
-        self.maybe_end(job.id);
+        self.end(job.id, result);
     }
     fn page_key(&self, job: &FJob, off: usize, len: u32, write: bool) -> PageKey {
         PageKey {

@@ -25,6 +25,8 @@ pub(crate) const TID: u32 = 77;
 /// One append to so_snd.
 struct Chunk {
     job: Option<usize>,
+    /// The page set that the mbufs refer to.
+    slot: Option<u16>,
     /// Physical runs.
     runs: Vec<(u64, u32)>,
     len: u32,
@@ -63,12 +65,11 @@ struct Out {
 /// The fate of a job.
 #[derive(Default, Debug)]
 struct Ledger {
+    /// Mbufs that refer to its pages.
     refs: u32,
-    result: Option<Result<usize, Errno>>,
     queued: usize,
-    /// Bytes of the stream up to and with its last.
+    /// Bytes of the stream up to and with its last that is read from its pages.
     end: u64,
-    slot: Option<u16>,
     ended: bool,
 }
 
@@ -93,6 +94,10 @@ pub(crate) struct Fake {
     pub(crate) auto_max: u32,
     pub(crate) budget: u32,
     pub(crate) cancelled: BTreeSet<usize>,
+    /// Jobs whose process exits.
+    pub(crate) leaving: BTreeSet<usize>,
+    /// The generic path has write jobs.
+    pub(crate) generic: bool,
     pub(crate) generation: u32,
     // --- what happened
     pub(crate) wrs: Vec<Wr>,
@@ -163,6 +168,8 @@ impl Fake {
             auto_max: 0,
             budget: u32::MAX,
             cancelled: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            generic: false,
             generation: 1,
             wrs: Vec::new(),
             retries: 0,
@@ -207,7 +214,7 @@ impl Fake {
             self.plain += u64::from(len);
             left -= len;
         }
-        self.push_chunk(None, runs, n, ready);
+        self.push_chunk(None, None, runs, n, ready);
     }
 
     /// Bytes that were not ready are (sendfile's pages came in).
@@ -217,11 +224,19 @@ impl Fake {
         }
     }
 
-    fn push_chunk(&mut self, job: Option<usize>, runs: Vec<(u64, u32)>, len: u32, ready: bool) {
+    fn push_chunk(
+        &mut self,
+        job: Option<usize>,
+        slot: Option<u16>,
+        runs: Vec<(u64, u32)>,
+        len: u32,
+        ready: bool,
+    ) {
         self.appended.extend(runs.iter().copied());
         self.total += u64::from(len);
         self.so_snd.push_back(Chunk {
             job,
+            slot,
             runs,
             len,
             ready,
@@ -283,6 +298,11 @@ impl Fake {
 
     pub(crate) fn users_total(&self) -> u32 {
         self.users.values().sum()
+    }
+
+    /// Page sets in use.
+    pub(crate) fn slots_used(&self) -> usize {
+        self.users.values().filter(|n| **n > 0).count()
     }
 
     pub(crate) fn jobs_open(&self) -> usize {
@@ -349,27 +369,26 @@ impl Fake {
 
     fn flush(&mut self) {
         while let Some(c) = self.so_snd.pop_front() {
-            if let Some(j) = c.job {
-                self.unref(j);
-            }
+            self.free(&c);
         }
         self.sent = 0;
     }
 
-    fn unref(&mut self, job: usize) {
-        let l = self.jobs.get_mut(&job).expect("job");
-        l.refs -= 1;
-        self.maybe_end(job);
+    /// An mbuf is freed.
+    fn free(&mut self, c: &Chunk) {
+        if let Some(j) = c.job {
+            self.jobs.get_mut(&j).expect("job").refs -= 1;
+        }
+        if let Some(slot) = c.slot {
+            self.slot_unuse(slot);
+        }
     }
 
-    fn maybe_end(&mut self, job: usize) {
+    fn end(&mut self, job: usize, result: Result<usize, Errno>) {
+        let leaving = self.leaving.contains(&job);
         let l = self.jobs.get_mut(&job).expect("job");
-        let Some(result) = l.result else { return };
-        if l.refs > 0 || l.ended {
-            return;
-        }
         l.ended = true;
-        if l.end > self.acked && !self.over {
+        if (l.refs > 0 || l.end > self.acked) && !self.over && !leaving {
             self.errors
                 .push(format!("I3: job {job} ended while it may be read"));
         }
@@ -384,9 +403,6 @@ impl Fake {
                 "I8: job {job} says {result:?}, queued {}",
                 l.queued
             ));
-        }
-        if let Some(s) = l.slot.take() {
-            self.slot_unuse(s);
         }
         if self.ended.insert(job, result).is_some() {
             self.errors.push(format!("I1: job {job} ended twice"));
