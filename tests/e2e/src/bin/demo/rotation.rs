@@ -8,6 +8,9 @@ use toehold_e2e::rotation::{self, Cost};
 
 use crate::number;
 
+/// Page sets that a connection has at most.
+const MOST_SETS: i64 = 64;
+
 /// A number for people: none of the event is a plain 0.
 fn show(x: f64) -> String {
     if x == 0.0 {
@@ -36,7 +39,12 @@ fn verdict(c: &Cost) -> Result<(), String> {
     if c.cache < c.buffers {
         return Ok(());
     }
-    for (what, n) in [("page holds", c.holds), ("page pods written", c.pods)] {
+    let costs = [
+        ("page holds", c.holds),
+        ("page pods written", c.pods),
+        ("allocations", c.allocs),
+    ];
+    for (what, n) in costs {
         if n != 0 {
             return Err(format!(
                 "{n} {what} in {} reads with {} buffers and room for {}",
@@ -47,17 +55,24 @@ fn verdict(c: &Cost) -> Result<(), String> {
     Ok(())
 }
 
+/// A variable's value, if it is in its range.
+fn within(name: &str, n: u64, least: i64, most: i64) -> Result<i64, String> {
+    i64::try_from(n)
+        .ok()
+        .filter(|n| (least..=most).contains(n))
+        .ok_or(format!("{name}={n} is not from {least} to {most}"))
+}
+
 /// The demonstration: its last line.
 ///
 /// # Errors
 /// Why it failed.
 pub(crate) fn run() -> Result<String, String> {
-    let n = number("BUFFERS")?.unwrap_or(64);
-    let buffers = usize::try_from(n).ok().filter(|n| (1..=1024).contains(n));
-    let buffers = buffers.ok_or(format!("BUFFERS={n} is not from 1 to 1024"))?;
+    let buffers = within("BUFFERS", number("BUFFERS")?.unwrap_or(64), 1, 1024)?;
+    let buffers = usize::try_from(buffers).unwrap_or(1);
     let cache = match number("CACHE")? {
         None => None,
-        Some(n) => Some(i64::try_from(n).map_err(|_| format!("CACHE={n} is too large"))?),
+        Some(n) => Some(within("CACHE", n, 0, MOST_SETS)?),
     };
     let seed = number("SEED")?.unwrap_or(1);
     println!(
@@ -85,4 +100,45 @@ pub(crate) fn run() -> Result<String, String> {
         show(c.per_job(c.pods)),
         show(c.per_job(c.allocs)),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        assert_eq!(within("CACHE", 64, 0, 64), Ok(64));
+        assert_eq!(within("CACHE", 0, 0, 64), Ok(0));
+        for (n, why) in [
+            (65, "CACHE=65 is not from 0 to 64"),
+            (u64::MAX, "CACHE=18446744073709551615 is not from 0 to 64"),
+        ] {
+            assert_eq!(within("CACHE", n, 0, 64), Err(why.into()));
+        }
+        assert_eq!(
+            within("BUFFERS", 0, 1, 1024),
+            Err("BUFFERS=0 is not from 1 to 1024".into())
+        );
+    }
+
+    #[test]
+    fn a_cost_where_there_is_room_is_a_failure() {
+        let c = Cost {
+            buffers: 3,
+            cache: 64,
+            jobs: 10,
+            ..Cost::default()
+        };
+        assert_eq!(verdict(&c), Ok(()));
+        for bad in [
+            Cost { holds: 1, ..c },
+            Cost { pods: 1, ..c },
+            Cost { allocs: 1, ..c },
+        ] {
+            assert!(verdict(&bad).is_err());
+            // With less room it is what is to be shown.
+            assert_eq!(verdict(&Cost { cache: 2, ..bad }), Ok(()));
+        }
+    }
 }
