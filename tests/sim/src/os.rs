@@ -282,6 +282,9 @@ impl Os for SimOs {
     fn rcv_shut(&self) -> bool {
         self.so().is_none_or(|s| s.rcv.shut)
     }
+    fn rcv_generic(&self) -> bool {
+        self.sock.rcv.generic > 0
+    }
     fn rcv_append(&mut self, m: Vec<u8>) {
         if self.tcb.attached {
             self.sock.rcv.append(m);

@@ -36,6 +36,8 @@ pub struct Rcv {
     pub reader: bool,
     /// We are.
     pub locked: bool,
+    /// Read jobs that the generic path has.
+    pub generic: usize,
     /// SB_AUTOSIZE, up to so many bytes; 0: off.
     pub auto_max: u32,
 }
@@ -53,6 +55,7 @@ impl Rcv {
             shut: false,
             reader: false,
             locked: false,
+            generic: 0,
             auto_max: 0,
         }
     }

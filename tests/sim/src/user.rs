@@ -41,8 +41,10 @@ impl World {
         let job = SimJob::new(book, write.is_some(), addr, len, write.unwrap_or(0));
         let id = job.id();
         let tun = self.ends[e].tun;
-        let generic = self.ends[e].generic.iter().filter(|j| j.is_write());
-        self.ends[e].os.sock.snd.generic = generic.count();
+        let end = &mut self.ends[e];
+        let writes = end.generic.iter().filter(|j| j.is_write()).count();
+        end.os.sock.snd.generic = writes;
+        end.os.sock.rcv.generic = end.generic.len() - writes;
         let declined = if self.ends[e].os.tcb.attached {
             self.call(e, |conn, os| {
                 conn.set_tunables(tun);
