@@ -6,6 +6,10 @@ use crate::ddp::{Armed, Buf, MAX_MOVE, Mode, Stop, page_off};
 use crate::os::{Job, JobQueue, Os};
 use crate::shared::Shared;
 
+/// With less than this the peer may wait for more: its segments may be that long, and bytes of
+/// so_rcv give no credits back before they are taken.
+const MIN_WND: i32 = 16 << 10;
+
 enum Step {
     /// Something moved: look again.
     Again,
@@ -20,7 +24,7 @@ impl<O: Os> Rx<O> {
             if self.dead || !self.settle(sh, os) {
                 return;
             }
-            self.flush_front(os);
+            self.flush_front(sh, os);
             self.send_stops(sh, os);
             if let Step::Done = self.step(sh, os) {
                 break;
@@ -29,8 +33,9 @@ impl<O: Os> Rx<O> {
         self.stage(sh, os);
     }
 
-    /// If so_rcv holds what completes the job being filled, or reading is over, have it back.
-    fn flush_front(&mut self, os: &mut O) {
+    /// If so_rcv holds what completes the job being filled, or so much that the peer may not send
+    /// the rest, or reading is over, have it back.
+    fn flush_front(&mut self, sh: &Shared<O>, os: &mut O) {
         if os.rcv_shut() && !self.fin {
             // shutdown(2): nothing more is read.
             self.take_back(0, Stop::Flush);
@@ -41,7 +46,8 @@ impl<O: Os> Rx<O> {
         if avail == 0 {
             return;
         }
-        let push = self.psh || os.nonblocking() || self.fin;
+        let shut = sh.seq.rcv_wnd < MIN_WND;
+        let push = self.psh || shut || os.nonblocking() || self.fin;
         if let Some(Buf::Posted(a)) = self.bufs.get_mut(self.active)
             && a.stop.is_none()
         {

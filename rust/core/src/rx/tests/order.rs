@@ -5,6 +5,7 @@ use std::vec::Vec;
 
 use super::bench::{Bench, Read};
 use crate::os::{Counter, Os};
+use crate::testos::TestOs;
 use wire::DdpBuf;
 
 /// A read is posted, but `x` bytes reach the adapter before the request does.
@@ -27,6 +28,23 @@ fn placed_bytes_move_up_behind_those_that_came_before() {
     b.expect(r, 6000);
     assert_eq!(b.os.moved, 5000);
     assert_eq!(b.counter(Counter::RxCopiedNoBuffer), 1000);
+    b.finish();
+}
+
+#[test]
+fn a_read_does_not_wait_for_what_a_shut_window_keeps_back() {
+    let mut os = TestOs::new();
+    os.rcv_hiwat = 20_000;
+    let mut b = Bench::with(os);
+    b.turn_on();
+    let r = b.read_new(30_000);
+    b.work();
+    // Ahead of the buffer, without PSH: the peer has more, but may not send it.
+    b.card.recv(19_000, false);
+    b.settle();
+    b.expect(r, 19_000);
+    // All of the window is open again.
+    assert_eq!(b.card.wnd, 20_000);
     b.finish();
 }
 
