@@ -160,6 +160,30 @@ impl<J> Buf<J> {
     }
 }
 
+/// One value for each of the two buffers; odd numbers mean the second.
+#[derive(Debug, Default)]
+pub(crate) struct Pair<T>([T; 2]);
+
+impl<T> Pair<T> {
+    pub(crate) fn new(first: T, second: T) -> Self {
+        Pair([first, second])
+    }
+
+    pub(crate) fn at(&self, i: usize) -> &T {
+        let [first, second] = &self.0;
+        if i.is_multiple_of(2) { first } else { second }
+    }
+
+    pub(crate) fn at_mut(&mut self, i: usize) -> &mut T {
+        let [first, second] = &mut self.0;
+        if i.is_multiple_of(2) { first } else { second }
+    }
+
+    pub(crate) fn iter(&self) -> core::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+}
+
 /// Bytes of one buffer that are held and posted at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Piece {

@@ -129,6 +129,7 @@ impl<O: Os> Conn<O> {
             let why = abort_errno(os.tcp_state(), cpl.status);
             self.why = Some(why);
             self.tx.stop(os, why);
+            self.rx.stop();
             if !gone {
                 end = End::Drop(why);
             }
@@ -158,6 +159,7 @@ impl<O: Os> Conn<O> {
         self.flags |= Flags::ABORT | Flags::REQ_OWED;
         self.why = Some(why);
         self.tx.stop(os, why);
+        self.rx.stop();
         let _ = self.retry_abort(os);
     }
 

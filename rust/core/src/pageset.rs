@@ -143,23 +143,32 @@ impl<O: Os> PageSets<O> {
     /// not add a user.
     pub fn lookup(&mut self, os: &mut O, key: &PageKey) -> Option<u16> {
         let stamp = self.tick();
-        let (i, slot) =
-            self.slots.as_mut().iter_mut().enumerate().find(
-                |(_, s)| matches!(&s.body, Body::Held { key: k, gone: false, .. } if k == key),
-            )?;
-        let id = u16::try_from(i).ok()?;
-        if let Body::Held { pages, gone, .. } = &mut slot.body
-            && !pages.current()
-        {
-            *gone = true;
-            if os.slot_users(id) == 0 {
-                self.drop_slot(os, i);
-            }
-            return None;
+        let found = |(i, s): (u16, &Slot<O::Pages>)| match &s.body {
+            Body::Held {
+                key: k,
+                pages,
+                gone: false,
+                ..
+            } if k == key => Some((i, pages.current())),
+            _ => None,
+        };
+        let (id, current) = (0..).zip(self.slots.as_ref()).find_map(found)?;
+        let i = usize::from(id);
+        if current {
+            self.slots.as_mut().get_mut(i)?.stamp = stamp;
+            os.count(Counter::CacheHit, 1);
+            return Some(id);
         }
-        slot.stamp = stamp;
-        os.count(Counter::CacheHit, 1);
-        Some(id)
+        if os.slot_users(id) == 0 {
+            self.drop_slot(os, i);
+        } else {
+            let held = self.slots.as_mut().get_mut(i).map(|s| &mut s.body);
+            match held {
+                Some(Body::Held { gone, .. }) => *gone = true,
+                _ => debug_assert!(false, "it was found just now"),
+            }
+        }
+        None
     }
 
     /// A ticket for pages that are not kept: [`PageSets::fill`] knows none such.
@@ -275,12 +284,10 @@ impl<O: Os> PageSets<O> {
 
     /// Mark a slot's pages dirty: bytes were placed in or copied to them.
     pub fn dirty(&mut self, slot: u16) {
-        if let Some(Slot {
-            body: Body::Held { pages, .. },
-            ..
-        }) = self.slots.as_mut().get_mut(usize::from(slot))
-        {
-            pages.dirty();
+        let body = self.slots.as_mut().get_mut(usize::from(slot));
+        match body.map(|s| &mut s.body) {
+            Some(Body::Held { pages, .. }) => pages.dirty(),
+            _ => debug_assert!(false, "only held pages are written to"),
         }
     }
 
@@ -309,8 +316,7 @@ impl<O: Os> PageSets<O> {
     /// given back.
     pub fn shed_ppods(&mut self, os: &mut O) -> u32 {
         let mut n = 0;
-        for (i, s) in self.slots.as_mut().iter_mut().enumerate() {
-            let Ok(id) = u16::try_from(i) else { break };
+        for (id, s) in (0..).zip(self.slots.as_mut()) {
             if let Body::Held { pods, .. } = &mut s.body
                 && os.slot_users(id) == 0
                 && let Some(p) = pods.take()
@@ -328,7 +334,7 @@ impl<O: Os> PageSets<O> {
     pub fn release_idle(&mut self, os: &mut O) -> bool {
         let mut clean = true;
         for i in 0..self.slots.as_ref().len() {
-            let Ok(id) = u16::try_from(i) else { break };
+            let id = u16::try_from(i).unwrap_or(LOOSE);
             let held = match self.slots.as_ref().get(i).map(|s| &s.body) {
                 Some(Body::Held { .. }) => true,
                 Some(Body::Wanted { .. }) => {
@@ -387,8 +393,8 @@ impl<O: Os> PageSets<O> {
     /// (it will never be found again), else the longest unused.
     fn evict(&mut self, os: &mut O, key: Option<&PageKey>) -> Option<usize> {
         let mut best: Option<(usize, bool, u32)> = None;
-        for (i, s) in self.slots.as_ref().iter().enumerate() {
-            let Ok(id) = u16::try_from(i) else { break };
+        for (id, s) in (0_u16..).zip(self.slots.as_ref()) {
+            let i = usize::from(id);
             let Body::Held { key: k, gone, .. } = &s.body else {
                 continue;
             };
@@ -409,13 +415,16 @@ impl<O: Os> PageSets<O> {
     }
 
     fn drop_slot(&mut self, os: &mut O, i: usize) {
-        if let Some(s) = self.slots.as_mut().get_mut(i)
-            && let Body::Held { pages, pods, .. } = core::mem::take(&mut s.body)
-        {
-            if let Some(p) = pods {
-                os.ppod_free(p.ppods);
+        let slot = self.slots.as_mut().get_mut(i);
+        let body = slot.map(|s| core::mem::take(&mut s.body));
+        match body {
+            Some(Body::Held { pages, pods, .. }) => {
+                if let Some(p) = pods {
+                    os.ppod_free(p.ppods);
+                }
+                drop(pages);
             }
-            drop(pages);
+            _ => debug_assert!(false, "only what is held is dropped"),
         }
     }
 }

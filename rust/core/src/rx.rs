@@ -9,7 +9,7 @@
 //! A read returns what is there when the adapter reports (PSH, push timer, buffer full), or when
 //! so_rcv is drained into it and the last segment had PSH, or the socket is non-blocking.
 
-use crate::ddp::{Buf, MAX_SPAN, Mode, wrs};
+use crate::ddp::{Buf, MAX_SPAN, Mode, Pair, wrs};
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os, PageKey};
 use crate::pageset::Ticket;
@@ -38,11 +38,11 @@ struct Wanted<J> {
 /// Receive state of a connection.
 pub struct Rx<O: Os> {
     queue: O::Jobs,
-    bufs: [Buf<O::Job>; 2],
+    bufs: Pair<Buf<O::Job>>,
     /// The front buffer: the one the adapter fills first.
     active: usize,
     /// Replies to invalidates still to come, per buffer. A buffer is not used again before.
-    replies: [u8; 2],
+    replies: Pair<u8>,
     mode: Mode,
     /// DDP was on before.
     was_on: bool,
@@ -66,7 +66,7 @@ pub struct Rx<O: Os> {
     span: u32,
     /// Received chains that cannot go to so_rcv before landed buffers are settled: what came
     /// behind the first landed buffer, and behind the second. With their bytes.
-    parked: [Option<(O::Mbuf, u32)>; 2],
+    parked: Pair<Option<(O::Mbuf, u32)>>,
     /// The last byte received had PSH.
     psh: bool,
     /// The job, and the byte its buffer started with, last taken back to be posted again behind
@@ -104,9 +104,9 @@ impl<O: Os> Rx<O> {
     pub fn new() -> Self {
         Rx {
             queue: O::Jobs::default(),
-            bufs: [Buf::Empty, Buf::Empty],
+            bufs: Pair::new(Buf::Empty, Buf::Empty),
             active: 0,
-            replies: [0; 2],
+            replies: Pair::default(),
             mode: Mode::Off,
             was_on: false,
             enabling: false,
@@ -119,7 +119,7 @@ impl<O: Os> Rx<O> {
             mend: None,
             mend_hold: false,
             span: MAX_SPAN,
-            parked: [None, None],
+            parked: Pair::new(None, None),
             psh: false,
             resynced: None,
             no_ppods: false,
@@ -188,10 +188,10 @@ impl<O: Os> Rx<O> {
             n => Ok(n),
         };
         for i in [self.active, self.active ^ 1] {
-            let job = match self.bufs.get_mut(i).map(Buf::take) {
-                Some(Buf::Posted(a) | Buf::Invalidating(a) | Buf::Landed(a, ..)) => a.job,
-                Some(Buf::Back(job)) => job,
-                Some(Buf::Empty) | None => continue,
+            let job = match self.bufs.at_mut(i).take() {
+                Buf::Posted(a) | Buf::Invalidating(a) | Buf::Landed(a, ..) => a.job,
+                Buf::Back(job) => job,
+                Buf::Empty => continue,
             };
             let r = result(&job);
             self.end_job(sh, os, job, r);
@@ -200,8 +200,8 @@ impl<O: Os> Rx<O> {
             let r = result(&job);
             self.end_job(sh, os, job, r);
         }
-        for p in &mut self.parked {
-            if let Some((m, _)) = p.take() {
+        for i in 0..2 {
+            if let Some((m, _)) = self.parked.at_mut(i).take() {
                 os.rcv_discard(m);
             }
         }
@@ -262,7 +262,7 @@ impl<O: Os> Rx<O> {
     /// No CPL_SET_TCB_RPL is to come.
     #[must_use]
     pub fn answered(&self) -> bool {
-        self.replies == [0; 2] && !self.enabling
+        self.replies.iter().all(|n| *n == 0) && !self.enabling
     }
 
     /// No job is here and no payload waits to be settled.

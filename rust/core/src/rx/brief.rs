@@ -98,8 +98,8 @@ impl<O: Os> Rx<O> {
         let full = done >= job.len();
         self.known = os.rcv_avail();
         self.count_copied(os, n, Some(why));
-        if full && let Some(job) = self.queue.pop_front() {
-            self.end_job(sh, os, job, Ok(done));
+        if full {
+            self.end_head(sh, os, None);
         }
     }
 

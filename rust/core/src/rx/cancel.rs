@@ -16,25 +16,26 @@ impl<O: Os> Rx<O> {
             self.pump(sh, os);
             return true;
         }
-        for i in [0, 1] {
-            let Some(b) = self.bufs.get_mut(i) else {
-                continue;
-            };
-            match b {
-                Buf::Posted(a) | Buf::Invalidating(a) if a.job.id() == id => {
+        for i in 0..2 {
+            let b = self.bufs.at_mut(i);
+            match b.take() {
+                Buf::Posted(mut a) if a.job.id() == id => {
                     a.stop = Some(Stop::Cancel);
+                    *b = Buf::Posted(a);
                 }
-                Buf::Landed(a, _, fate) if a.job.id() == id => {
-                    if *fate != Fate::Eof {
-                        *fate = Fate::Cancel;
-                    }
+                Buf::Invalidating(mut a) if a.job.id() == id => {
+                    a.stop = Some(Stop::Cancel);
+                    *b = Buf::Invalidating(a);
                 }
-                Buf::Back(job) if job.id() == id => {
-                    if let Buf::Back(job) = b.take() {
-                        self.end_cancelled(sh, os, job);
-                    }
+                Buf::Landed(a, n, fate) if a.job.id() == id => {
+                    let eof = fate == Fate::Eof;
+                    *b = Buf::Landed(a, n, if eof { fate } else { Fate::Cancel });
                 }
-                _ => continue,
+                Buf::Back(job) if job.id() == id => self.end_cancelled(sh, os, job),
+                other => {
+                    *b = other;
+                    continue;
+                }
             }
             self.pump(sh, os);
             return true;

@@ -30,11 +30,11 @@ impl<O: Os> Rx<O> {
             if a.end > key.len || a.off > a.end || a.done() > a.off.max(a.end) {
                 return Err("a buffer is armed outside of its page set");
             }
-            if matches!(b, Buf::Invalidating(_)) && self.replies.get(i) == Some(&0) {
+            if matches!(b, Buf::Invalidating(_)) && *self.replies.at(i) == 0 {
                 return Err("no reply is due to an invalidate");
             }
         }
-        if live > 0 && self.bufs.get(self.active).is_some_and(Buf::is_empty) {
+        if live > 0 && self.bufs.at(self.active).is_empty() {
             return Err("the front buffer is empty and the other is not");
         }
         if self.parked.iter().any(Option::is_some)

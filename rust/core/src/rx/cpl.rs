@@ -119,11 +119,7 @@ impl<O: Os> Rx<O> {
             return Err(BadCpl("DDP report leaves the buffer valid"));
         }
         let n = end.wrapping_sub(sh.seq.rcv_nxt);
-        let room = self
-            .bufs
-            .get(i)
-            .and_then(Buf::armed)
-            .map_or(0, |a| a.room());
+        let room = self.bufs.at(i).armed().map_or(0, |a| a.room());
         if n > room {
             return Err(BadCpl("DDP report of more than the buffer holds"));
         }
@@ -165,18 +161,20 @@ impl<O: Os> Rx<O> {
             return Ok(());
         }
         let i = usize::from(cpl.cookie.wrapping_sub(COOKIE_DDP0));
-        let Some(due) = self.replies.get(i).and_then(|n| n.checked_sub(1)) else {
+        let due = match i {
+            0 | 1 => self.replies.at(i).checked_sub(1),
+            _ => None,
+        };
+        let Some(due) = due else {
             return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
         };
         if self.dead {
-            if let Some(n) = self.replies.get_mut(i) {
-                *n = due;
-            }
+            *self.replies.at_mut(i) = due;
             return Ok(());
         }
         self.note_plain(os);
         // If the buffer came back by itself meanwhile, all was said then.
-        if let Some(Buf::Invalidating(a)) = self.bufs.get(i) {
+        if let Buf::Invalidating(a) = self.bufs.at(i) {
             let (at, _) = wire::reached(wire::DdpBuf::from_index(i), cpl.oldval);
             let n = at.wrapping_sub(a.off);
             if n > a.room() || (n > 0 && self.live_front() != Some(i)) {
@@ -187,9 +185,7 @@ impl<O: Os> Rx<O> {
             self.placed(sh, os, n);
             self.land(i, n, fate);
         }
-        if let Some(n) = self.replies.get_mut(i) {
-            *n = due;
-        }
+        *self.replies.at_mut(i) = due;
         self.pump(sh, os);
         self.credits(sh, os);
         os.publish(&sh.seq);
@@ -223,7 +219,7 @@ impl<O: Os> Rx<O> {
 
     /// The buffer the adapter fills now.
     fn live_front(&self) -> Option<usize> {
-        let live = |i: &usize| self.bufs.get(*i).is_some_and(Buf::is_live);
+        let live = |i: &usize| self.bufs.at(*i).is_live();
         [self.active, self.active ^ 1].into_iter().find(live)
     }
 
@@ -232,10 +228,10 @@ impl<O: Os> Rx<O> {
     fn room(&self, all: bool) -> u32 {
         let mut n: u32 = 0;
         for i in [self.active, self.active ^ 1] {
-            match self.bufs.get(i) {
-                Some(Buf::Invalidating(a)) => n = n.saturating_add(a.room()),
-                Some(Buf::Posted(a)) if all => n = n.saturating_add(a.room()),
-                Some(Buf::Posted(_)) => break,
+            match self.bufs.at(i) {
+                Buf::Invalidating(a) => n = n.saturating_add(a.room()),
+                Buf::Posted(a) if all => n = n.saturating_add(a.room()),
+                Buf::Posted(_) => break,
                 _ => {}
             }
         }
@@ -257,9 +253,7 @@ impl<O: Os> Rx<O> {
 
     /// The adapter writes no more to a live buffer, and placed `n` bytes there.
     fn land(&mut self, i: usize, n: u32, fate: Fate) {
-        let Some(b) = self.bufs.get_mut(i) else {
-            return;
-        };
+        let b = self.bufs.at_mut(i);
         *b = match b.take() {
             Buf::Posted(a) | Buf::Invalidating(a) => {
                 let cancelled = a.stop == Some(Stop::Cancel) && fate != Fate::Eof;
@@ -272,9 +266,8 @@ impl<O: Os> Rx<O> {
     /// All live buffers land; `n` bytes fill them in their order.
     fn land_all(&mut self, mut n: u32, fate: Fate) {
         for i in [self.active, self.active ^ 1] {
-            if let Some(b) = self.bufs.get(i)
-                && b.is_live()
-            {
+            let b = self.bufs.at(i);
+            if b.is_live() {
                 let here = n.min(b.armed().map_or(0, |a| a.room()));
                 n -= here;
                 self.land(i, here, fate);
@@ -285,14 +278,14 @@ impl<O: Os> Rx<O> {
     /// `n` bytes went to buffers told to stop, before data that met no valid buffer.
     fn land_stopped(&mut self, mut n: u32) {
         for i in [self.active, self.active ^ 1] {
-            if n == 0 {
-                return;
-            }
-            if let Some(Buf::Invalidating(a)) = self.bufs.get(i) {
-                let here = n.min(a.room());
-                let fate = a.stop.map_or(Fate::Report, Fate::from);
-                n -= here;
-                self.land(i, here, fate);
+            match self.bufs.at(i) {
+                Buf::Invalidating(a) if n > 0 => {
+                    let here = n.min(a.room());
+                    let fate = a.stop.map_or(Fate::Report, Fate::from);
+                    n -= here;
+                    self.land(i, here, fate);
+                }
+                _ => {}
             }
         }
     }
@@ -301,11 +294,10 @@ impl<O: Os> Rx<O> {
     fn park(&mut self, os: &mut O, m: O::Mbuf, len: u32) {
         let landed = |b: &&Buf<O::Job>| matches!(b, Buf::Landed(..));
         let behind = self.bufs.iter().filter(landed).count();
-        if let Some(p) = self.parked.get_mut(behind.saturating_sub(1)) {
-            *p = Some(match p.take() {
-                Some((head, n)) => (os.mbuf_join(head, m), n.saturating_add(len)),
-                None => (m, len),
-            });
-        }
+        let p = self.parked.at_mut(behind.saturating_sub(1));
+        *p = Some(match p.take() {
+            Some((head, n)) => (os.mbuf_join(head, m), n.saturating_add(len)),
+            None => (m, len),
+        });
     }
 }

@@ -18,7 +18,7 @@ impl<O: Os> Rx<O> {
     /// readers would wait for SO_RCVLOWAT in vain. Bytes placed by DDP are not part of this: the
     /// adapter does not charge them.
     pub(super) fn credits(&mut self, sh: &mut Shared<O>, os: &mut O) {
-        if self.fin || self.dead {
+        if self.fin {
             return;
         }
         let wnd = sh.seq.rcv_wnd;

@@ -1,8 +1,8 @@
 //! Buffers that came back from the adapter: put the stream in order, give each job its bytes.
 
 use super::Rx;
-use crate::ddp::{Armed, Buf, Fate, Mode, Stop, page_off};
-use crate::os::{Counter, Job, JobQueue, Os};
+use crate::ddp::{Buf, Fate, Mode, Stop, page_off};
+use crate::os::{Counter, Job, JobQueue, NoMbuf, Os};
 use crate::shared::Shared;
 
 impl<O: Os> Rx<O> {
@@ -12,11 +12,7 @@ impl<O: Os> Rx<O> {
     pub(super) fn settle(&mut self, sh: &mut Shared<O>, os: &mut O) -> bool {
         loop {
             let (front, other) = (self.active, self.active ^ 1);
-            let (a, b) = match self.bufs.get(front).zip(self.bufs.get(other)) {
-                Some(pair) => pair,
-                None => return true,
-            };
-            match (a, b) {
+            match (self.bufs.at(front), self.bufs.at(other)) {
                 (Buf::Empty, Buf::Empty) => break,
                 (Buf::Empty, _) => self.active = other,
                 (Buf::Landed(..), _) => {
@@ -44,9 +40,7 @@ impl<O: Os> Rx<O> {
                 (_, Buf::Back(_)) => self.requeue(other),
                 // Nothing was placed in it, or it would be in front.
                 (_, Buf::Landed(_, 0, _)) => {
-                    if let Some(Buf::Landed(a, n, fate)) = self.bufs.get_mut(other).map(Buf::take) {
-                        self.conclude(sh, os, other, a, n, fate);
-                    }
+                    self.conclude(sh, os, other, 0);
                 }
                 _ => break,
             }
@@ -60,100 +54,97 @@ impl<O: Os> Rx<O> {
 
     /// Back to the head of the queue.
     fn requeue(&mut self, i: usize) {
-        if let Some(Buf::Back(job)) = self.bufs.get_mut(i).map(Buf::take) {
-            self.queue.push_front(job);
+        let b = self.bufs.at_mut(i);
+        match b.take() {
+            Buf::Back(job) => self.queue.push_front(job),
+            other => *b = other,
         }
     }
 
     /// What came behind a buffer that is settled now can go to so_rcv.
     fn unpark(&mut self, os: &mut O) {
-        let [first, second] = &mut self.parked;
-        if let Some((m, len)) = first.take() {
+        if let Some((m, len)) = self.parked.at_mut(0).take() {
             os.rcv_append(m);
             self.known = self.known.wrapping_add(len);
         }
-        *first = second.take();
+        *self.parked.at_mut(0) = self.parked.at_mut(1).take();
     }
 
     /// Give a landed job what precedes its placed bytes in so_rcv, then those.
     fn absorb(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize) -> bool {
-        let Some(Buf::Landed(a, n, fate)) = self.bufs.get(i) else {
-            return true;
+        let (a, n, fate) = match self.bufs.at(i) {
+            Buf::Landed(a, n, fate) => (a, *n, *fate),
+            _ => return true,
         };
-        let (n, fate) = (*n, *fate);
         let done = a.done();
         let room = a.end.saturating_sub(done);
         let base = sh.sets.key(a.slot).map_or(0, |k| page_off(k.addr, 0));
         let off = a.off;
         let slot = a.slot;
-        let Some(pages) = sh.sets.pages(slot) else {
-            debug_assert!(false, "a landed buffer's pages are held");
-            if let Some(Buf::Landed(a, ..)) = self.bufs.get_mut(i).map(Buf::take) {
-                self.conclude(sh, os, i, a, 0, Fate::Cancel);
-            }
-            return true;
-        };
         // A cancelled job with no byte placed leaves so_rcv alone.
         let mut avail = os.rcv_avail();
         if n == 0 && fate == Fate::Cancel {
             avail = 0;
         }
-        let mut copied = 0;
-        let mut kept = n;
         if avail > 0 {
             if !os.rcv_io_trylock() {
                 os.retry_later();
                 return false;
             }
             avail = os.rcv_avail();
-            copied = avail.min(room);
-            kept = n.min(room - copied);
-            let over = n - kept;
-            if over > 0 {
-                let from = base.saturating_add(off).saturating_add(kept);
-                if os.rcv_append_pages(pages, from, over).is_err() {
-                    os.rcv_io_unlock();
-                    os.retry_later();
-                    return false;
-                }
+        }
+        let copied = avail.min(room);
+        let kept = n.min(room - copied);
+        let moved = self.arrange(sh, os, slot, [base, done, off], [copied, kept, n - kept]);
+        if avail > 0 {
+            os.rcv_io_unlock();
+            self.known = os.rcv_avail();
+        }
+        if !moved {
+            os.retry_later();
+            return false;
+        }
+        self.count_copied(os, copied, None);
+        let all = copied.saturating_add(kept);
+        if all > 0 {
+            sh.sets.dirty(slot);
+        }
+        self.conclude(sh, os, i, all);
+        true
+    }
+
+    /// In the pages of a landed job: `copied` bytes of so_rcv behind the `done` ones, `kept` of
+    /// those placed at `off` behind them, the `over` bytes left back to the stream. `base` is the
+    /// buffer's place in its first page. False: nothing was done.
+    fn arrange(
+        &mut self,
+        sh: &Shared<O>,
+        os: &mut O,
+        slot: u16,
+        [base, done, off]: [u32; 3],
+        [copied, kept, over]: [u32; 3],
+    ) -> bool {
+        let Some(pages) = sh.sets.pages(slot) else {
+            debug_assert!(false, "a landed buffer's pages are held");
+            return true;
+        };
+        let from = base.saturating_add(off);
+        if over > 0 {
+            let at = from.saturating_add(kept);
+            if os.rcv_append_pages(pages, at, over).is_err() {
+                return false;
             }
         }
         let to = done.saturating_add(copied);
-        let stays = off == to;
-        let c = if stays {
-            Counter::RxPlacedOctets
-        } else {
-            Counter::RxMovedOctets
-        };
-        if kept > 0 {
-            os.count(c, u64::from(kept));
+        if kept > 0 && off == to {
+            os.count(Counter::RxPlacedOctets, u64::from(kept));
+        } else if kept > 0 {
+            os.count(Counter::RxMovedOctets, u64::from(kept));
+            os.pages_move(pages, from, base.saturating_add(to), kept);
         }
-        if kept > 0 && !stays {
-            os.pages_move(
-                pages,
-                base.saturating_add(off),
-                base.saturating_add(to),
-                kept,
-            );
-        }
-        if avail > 0 {
-            if copied > 0 {
-                let got = os.rcv_copy(pages, base.saturating_add(done), copied);
-                debug_assert_eq!(got, copied, "so_rcv is locked and has the bytes");
-            }
-            os.rcv_io_unlock();
-            self.count_copied(os, copied, None);
-            self.known = os.rcv_avail();
-        }
-        if let Some(Buf::Landed(mut a, _, _)) = self.bufs.get_mut(i).map(Buf::take) {
-            let all = copied.saturating_add(kept);
-            if all > 0 {
-                sh.sets.dirty(slot);
-                let more = usize::try_from(all).unwrap_or(0);
-                let done = a.job.done();
-                a.job.set_done(done.saturating_add(more));
-            }
-            self.conclude(sh, os, i, a, n, fate);
+        if copied > 0 {
+            let got = os.rcv_copy(pages, base.saturating_add(done), copied);
+            debug_assert_eq!(got, copied, "so_rcv is locked and has the bytes");
         }
         true
     }
@@ -161,43 +152,41 @@ impl<O: Os> Rx<O> {
     /// An earlier job was left without: what was placed for this one goes to so_rcv, from where
     /// both are served in order.
     fn give_back(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize) -> bool {
-        let Some(Buf::Landed(a, n, fate)) = self.bufs.get(i) else {
-            return true;
+        let (slot, off, n) = match self.bufs.at(i) {
+            Buf::Landed(a, n, _) => (a.slot, a.off, *n),
+            _ => return true,
         };
-        let (n, fate) = (*n, *fate);
-        if n > 0
-            && let (Some(key), Some(pages)) = (sh.sets.key(a.slot), sh.sets.pages(a.slot))
-        {
-            let from = page_off(key.addr, a.off);
-            if os.rcv_append_pages(pages, from, n).is_err() {
+        if n > 0 {
+            let base = sh.sets.key(slot).map_or(0, |k| k.addr);
+            let pages = sh.sets.pages(slot);
+            let r = pages.map(|p| os.rcv_append_pages(p, page_off(base, off), n));
+            if r == Some(Err(NoMbuf)) {
                 os.retry_later();
                 return false;
             }
             self.known = os.rcv_avail();
         }
-        if let Some(b) = self.bufs.get_mut(i)
-            && let Buf::Landed(a, ..) = b.take()
-        {
-            if fate == Fate::Cancel {
-                self.end_cancelled(sh, os, a.job);
-            } else {
-                *b = Buf::Back(a.job);
-            }
+        let b = self.bufs.at_mut(i);
+        match b.take() {
+            Buf::Landed(a, _, Fate::Cancel) => self.end_cancelled(sh, os, a.job),
+            Buf::Landed(a, ..) => *b = Buf::Back(a.job),
+            other => *b = other,
         }
         true
     }
 
-    /// Decide what becomes of a settled job.
-    fn conclude(
-        &mut self,
-        sh: &mut Shared<O>,
-        os: &mut O,
-        i: usize,
-        a: Armed<O::Job>,
-        n: u32,
-        fate: Fate,
-    ) {
-        let (piece_full, last) = (a.done() >= a.end, a.last_piece());
+    /// Decide what becomes of a settled job that got `more` bytes.
+    fn conclude(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize, more: u32) {
+        let (mut a, n, fate) = match self.bufs.at_mut(i).take() {
+            Buf::Landed(a, n, fate) => (a, n, fate),
+            other => {
+                *self.bufs.at_mut(i) = other;
+                return;
+            }
+        };
+        let more = usize::try_from(more).unwrap_or(0);
+        a.job.set_done(a.job.done().saturating_add(more));
+        let goes_on = a.done() >= a.end && !a.last_piece();
         let job = a.job;
         let done = job.done();
         let back = match fate {
@@ -207,8 +196,8 @@ impl<O: Os> Rx<O> {
                 self.end_cancelled(sh, os, job);
                 return;
             }
-            Fate::Report => done == 0 || (piece_full && !last),
-            Fate::Yield => n == 0 || (piece_full && !last),
+            Fate::Report => done == 0 || goes_on,
+            Fate::Yield => n == 0 || goes_on,
             Fate::Resync => true,
         };
         if fate == Fate::Cancel {
@@ -217,12 +206,10 @@ impl<O: Os> Rx<O> {
         if fate == Fate::Report {
             self.no_flush = done == 0;
         }
-        if !back {
+        if back {
+            *self.bufs.at_mut(i) = Buf::Back(job);
+        } else {
             self.end_job(sh, os, job, Ok(done));
-            return;
-        }
-        if let Some(b) = self.bufs.get_mut(i) {
-            *b = Buf::Back(job);
         }
     }
 

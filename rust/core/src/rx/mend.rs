@@ -47,16 +47,12 @@ impl<O: Os> Rx<O> {
 
     /// The first job's set is to be let go with bytes in it: true if that must wait.
     pub(super) fn keep_head(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
-        let Some(job) = self.queue.front() else {
-            return false;
-        };
-        let id = job.id();
-        if self.strayed(sh, os, job).is_none() {
-            return false;
+        let strayed = |j: &&O::Job| self.strayed(sh, os, j).is_some();
+        self.stuck = self.queue.front().filter(strayed).map(O::Job::id);
+        if self.stuck.is_some() {
+            os.kick_worker();
         }
-        self.stuck = Some(id);
-        os.kick_worker();
-        true
+        self.stuck.is_some()
     }
 
     /// The first job waits for [`Rx::keep_head`]'s sake.
@@ -115,11 +111,14 @@ impl<O: Os> Rx<O> {
         }
     }
 
+    /// The job in the worker's hands: the first that has ended, or else the first of all.
+    fn seen_to(&self, id: JobId) -> Option<&O::Job> {
+        let first = self.ended.front().or(self.queue.front());
+        first.filter(|j| j.id() == id)
+    }
+
     fn mend_piece(&mut self, sh: &mut Shared<O>, os: &mut O, id: JobId) -> Option<Want> {
-        let job = match self.ended.front() {
-            Some(j) if j.id() == id => j,
-            _ => self.queue.front().filter(|j| j.id() == id)?,
-        };
+        let job = self.seen_to(id)?;
         let (key, got) = self.strayed(sh, os, job)?;
         let m = self.mend.as_ref()?;
         let left = got.checked_sub(m.at).filter(|n| *n > 0)?;
@@ -131,9 +130,7 @@ impl<O: Os> Rx<O> {
         let write = m.write;
         let want = os.page_key(job, off, len, write);
         let ticket = sh.sets.loose_ticket();
-        if let Some(m) = &mut self.mend {
-            m.out = Some((ticket, want));
-        }
+        self.mend.as_mut()?.out = Some((ticket, want));
         Some(Want {
             ticket,
             job: id,
@@ -155,14 +152,11 @@ impl<O: Os> Rx<O> {
         let Some(mut m) = self.mend.take_if(|m| m.out.is_some_and(|o| o.0 == ticket)) else {
             return Err(pages);
         };
-        let Some((_, now)) = m.out.take() else {
-            return Ok(());
+        let now = match m.out.take() {
+            Some((_, now)) => now,
+            None => return Ok(()),
         };
-        let job = match self.ended.front() {
-            Some(j) if j.id() == m.job => Some(j),
-            _ => self.queue.front().filter(|j| j.id() == m.job),
-        };
-        let held = job.and_then(|j| {
+        let held = self.seen_to(m.job).and_then(|j| {
             let slot = j.slot()?;
             let key = sh.sets.key(slot)?;
             let first = ddp::page_off(key.addr, m.at) / PAGE as u32;
@@ -215,20 +209,16 @@ impl<O: Os> Rx<O> {
 
     /// The bytes of a job are where its program finds them.
     fn mended(&mut self, sh: &mut Shared<O>, os: &mut O, id: JobId) {
-        if self.ended.front().is_some_and(|j| j.id() == id) {
-            if let Some(job) = self.ended.pop_front() {
-                let done = job.done();
-                self.let_go(sh, os, job, Ok(done));
-            }
-        } else if self.head_stuck() {
-            self.stuck = None;
-            self.release_head(sh, os);
-            if !self.dead {
-                self.pump(sh, os);
-            }
-        }
         if self.stuck == Some(id) {
             self.stuck = None;
+        }
+        if let Some(job) = self.ended.remove(id) {
+            let done = job.done();
+            self.let_go(sh, os, job, Ok(done));
+        } else {
+            // The first of all goes on to its next piece.
+            self.release_head(sh, os);
+            self.pump(sh, os);
         }
     }
 }
@@ -254,9 +244,7 @@ fn copy_page<O: Os>(
     let end = base
         .saturating_add(page)
         .min(in_page.saturating_add(now.len));
-    let Some(n) = end.checked_sub(begin).filter(|n| *n > 0) else {
-        return;
-    };
+    let n = end.saturating_sub(begin);
     let at = u32::try_from(from).unwrap_or(0).saturating_mul(page);
     os.pages_copy(ours, at.saturating_add(begin - base), theirs, begin, n);
 }

@@ -183,6 +183,6 @@ impl<O: Os> Rx<O> {
 
     /// Nothing more will be read: no data, and none to come.
     pub(super) fn ended(&self, os: &O) -> bool {
-        self.dead || ((self.fin || os.rcv_shut()) && os.rcv_avail() == 0)
+        (self.fin || os.rcv_shut()) && os.rcv_avail() == 0
     }
 }

@@ -3,6 +3,7 @@
 use super::Rx;
 use crate::ddp::wrs::{self, Arm};
 use crate::ddp::{Armed, Buf, MAX_MOVE, Mode, Stop, page_off};
+use crate::errno::Errno;
 use crate::os::{Job, JobQueue, Os};
 use crate::shared::Shared;
 
@@ -20,8 +21,9 @@ enum Step {
 impl<O: Os> Rx<O> {
     /// Do all that can be done now.
     pub(super) fn pump(&mut self, sh: &mut Shared<O>, os: &mut O) {
+        debug_assert!(!self.dead, "nothing is to be done any more");
         loop {
-            if self.dead || !self.settle(sh, os) {
+            if !self.settle(sh, os) {
                 return;
             }
             self.flush_front(sh, os);
@@ -48,7 +50,7 @@ impl<O: Os> Rx<O> {
         }
         let shut = sh.seq.rcv_wnd < MIN_WND;
         let push = self.psh || shut || os.nonblocking() || self.fin;
-        if let Some(Buf::Posted(a)) = self.bufs.get_mut(self.active)
+        if let Buf::Posted(a) = self.bufs.at_mut(self.active)
             && a.stop.is_none()
         {
             if push || avail >= a.end.saturating_sub(a.done()) {
@@ -65,7 +67,7 @@ impl<O: Os> Rx<O> {
 
     /// Mark a posted buffer to be taken back.
     pub(super) fn take_back(&mut self, i: usize, why: Stop) {
-        if let Some(Buf::Posted(a)) = self.bufs.get_mut(i)
+        if let Buf::Posted(a) = self.bufs.at_mut(i)
             && a.stop.is_none()
         {
             a.stop = Some(why);
@@ -75,24 +77,23 @@ impl<O: Os> Rx<O> {
     /// Take marked buffers back.
     pub(super) fn send_stops(&mut self, sh: &mut Shared<O>, os: &mut O) {
         for i in [self.active, self.active ^ 1] {
-            if !matches!(self.bufs.get(i), Some(Buf::Posted(a)) if a.stop.is_some()) {
+            if !matches!(self.bufs.at(i), Buf::Posted(a) if a.stop.is_some()) {
                 continue;
             }
             // If this one is in front, the adapter goes on with the other.
-            let next = i == self.active && matches!(self.bufs.get(i ^ 1), Some(Buf::Posted(_)));
+            let next = i == self.active && matches!(self.bufs.at(i ^ 1), Buf::Posted(_));
             let buf = wire::DdpBuf::from_index(i);
             if wrs::invalidate(sh, os, buf, next).is_err() {
                 os.retry_later();
                 return;
             }
-            if let Some(n) = self.replies.get_mut(i) {
-                *n = n.saturating_add(1);
-            }
-            if let Some(b) = self.bufs.get_mut(i)
-                && let Buf::Posted(a) = b.take()
-            {
-                *b = Buf::Invalidating(a);
-            }
+            let n = self.replies.at_mut(i);
+            *n = n.saturating_add(1);
+            let b = self.bufs.at_mut(i);
+            *b = match b.take() {
+                Buf::Posted(a) => Buf::Invalidating(a),
+                other => other,
+            };
         }
     }
 
@@ -101,9 +102,9 @@ impl<O: Os> Rx<O> {
             return Step::Done;
         }
         let (front, other) = (self.active, self.active ^ 1);
-        match (self.bufs.get(front), self.bufs.get(other)) {
-            (Some(Buf::Empty), Some(Buf::Empty)) => self.step_unposted(sh, os),
-            (Some(Buf::Posted(a)), Some(Buf::Empty)) if a.stop.is_none() && a.last_piece() => {
+        match (self.bufs.at(front), self.bufs.at(other)) {
+            (Buf::Empty, Buf::Empty) => self.step_unposted(sh, os),
+            (Buf::Posted(a), Buf::Empty) if a.stop.is_none() && a.last_piece() => {
                 let kept = a.kept();
                 self.step_second(sh, os, other, kept)
             }
@@ -119,16 +120,11 @@ impl<O: Os> Rx<O> {
         let partial = self.queue.front().is_some_and(|j| j.done() > 0);
         let scattered = self.queue.front().is_some_and(O::Job::scattered);
         if !partial && let Some(e) = os.take_so_error() {
-            if let Some(job) = self.queue.pop_front() {
-                self.end_job(sh, os, job, Err(e));
-            }
+            self.end_head(sh, os, Some(e));
             return Step::Again;
         }
         if self.fin || os.rcv_shut() || (partial && (self.psh || os.nonblocking() || scattered)) {
-            if let Some(job) = self.queue.pop_front() {
-                let done = job.done();
-                self.end_job(sh, os, job, Ok(done));
-            }
+            self.end_head(sh, os, None);
             return Step::Again;
         }
         if self.stopped || os.dropped() {
@@ -147,7 +143,7 @@ impl<O: Os> Rx<O> {
             Mode::Requested => return Step::Done,
         }
         // Prefer buffer 0, unless a reply about it is still to come.
-        let free = |i: &usize| self.replies.get(*i) == Some(&0);
+        let free = |i: &usize| *self.replies.at(*i) == 0;
         match [0, 1].into_iter().find(free) {
             Some(i) => self.post(sh, os, i, 0, true),
             None => Step::Done,
@@ -156,9 +152,7 @@ impl<O: Os> Rx<O> {
 
     /// One buffer is posted: post the first job behind it.
     fn step_second(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize, kept: u32) -> Step {
-        let free = self.replies.get(i) == Some(&0);
-        let over = self.fin || self.stopped || os.dropped() || os.rcv_shut();
-        if !free || self.mode != Mode::On || over {
+        if *self.replies.at(i) != 0 || self.stopped || os.dropped() {
             return Step::Done;
         }
         // What the buffer in front will leave in so_rcv, if it is filled.
@@ -169,39 +163,54 @@ impl<O: Os> Rx<O> {
         self.post(sh, os, i, left, false)
     }
 
+    /// The first job ends: with this error, or with what it has.
+    pub(super) fn end_head(&mut self, sh: &mut Shared<O>, os: &mut O, err: Option<Errno>) {
+        let job = self.queue.pop_front();
+        let r = job.map(|job| {
+            let done = job.done();
+            self.end_job(sh, os, job, err.map_or(Ok(done), Err));
+        });
+        debug_assert!(r.is_some(), "there is a first job");
+    }
+
+    /// Where the first job stands in its page set, if it has or finds one: it is done with any
+    /// earlier piece.
+    fn stand(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Stand> {
+        loop {
+            let slot = self.head_slot(sh, os)?;
+            if let Some(at) = place(self.queue.front()?, slot, sh.sets.key(slot)?) {
+                return Some(at);
+            }
+            self.drop_head_slot(sh, os)?;
+        }
+    }
+
     /// Copy from so_rcv to the first job.
     fn copy(&mut self, sh: &mut Shared<O>, os: &mut O) -> Step {
-        let Some(slot) = self.head_slot(sh, os) else {
+        let Some(at) = self.stand(sh, os) else {
             return Step::Done;
         };
-        let (Some(job), Some(key)) = (self.queue.front_mut(), sh.sets.key(slot)) else {
-            return Step::Done;
-        };
-        let Some((start, at, room)) = place(job, key) else {
-            return self.drop_head_slot(sh, os);
-        };
-        let off = page_off(job.addr().wrapping_add(start), at);
         if !os.rcv_io_trylock() {
             os.retry_later();
             return Step::Done;
         }
-        let n = match sh.sets.pages(slot) {
-            Some(pages) => os.rcv_copy(pages, off, room),
-            None => 0,
-        };
+        let pages = sh.sets.pages(at.slot);
+        let n = pages.map_or(0, |p| os.rcv_copy(p, at.byte, at.room));
         os.rcv_io_unlock();
         if n == 0 {
             return Step::Done;
         }
-        sh.sets.dirty(slot);
-        let done = job.done().saturating_add(usize::try_from(n).unwrap_or(0));
-        job.set_done(done);
-        let full = done >= job.len();
+        sh.sets.dirty(at.slot);
+        let more = usize::try_from(n).unwrap_or(0);
+        let full = self.queue.front_mut().is_some_and(|job| {
+            job.set_done(job.done().saturating_add(more));
+            job.done() >= job.len()
+        });
         self.known = os.rcv_avail();
         self.count_copied(os, n, None);
-        if full && let Some(job) = self.queue.pop_front() {
-            self.end_job(sh, os, job, Ok(done));
-        } else if n == room {
+        if full {
+            self.end_head(sh, os, None);
+        } else if n == at.room {
             let _ = self.drop_head_slot(sh, os);
         }
         self.credits(sh, os);
@@ -209,21 +218,23 @@ impl<O: Os> Rx<O> {
     }
 
     /// The first job is past the piece its set holds. It goes on to the next, unless the bytes
-    /// in this one must be seen to.
-    fn drop_head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) -> Step {
+    /// in this one must be seen to (`None`).
+    fn drop_head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<()> {
         if self.keep_head(sh, os) {
-            return Step::Done;
+            return None;
         }
         self.release_head(sh, os);
-        Step::Again
+        Some(())
     }
 
     /// The first job lets go of its set.
     pub(super) fn release_head(&mut self, sh: &mut Shared<O>, os: &mut O) {
-        if let Some(job) = self.queue.front_mut()
-            && let Some(slot) = job.slot()
-        {
+        let slot = self.queue.front_mut().and_then(|job| {
+            let slot = job.slot();
             job.set_slot(None);
+            slot
+        });
+        if let Some(slot) = slot {
             os.slot_unuse(slot);
             sh.sets.trim(os);
         }
@@ -231,20 +242,14 @@ impl<O: Os> Rx<O> {
 
     /// Post the first job in buffer `i`, leaving room for `left` bytes that so_rcv will hold.
     fn post(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize, left: u32, only: bool) -> Step {
-        let Some(slot) = self.head_slot(sh, os) else {
+        let Some(at) = self.stand(sh, os) else {
             return Step::Done;
         };
-        let (Some(job), Some(key)) = (self.queue.front(), sh.sets.key(slot)) else {
-            return Step::Done;
-        };
-        let Some((start, at, room)) = place(job, key) else {
-            return self.drop_head_slot(sh, os);
-        };
-        if left >= room {
+        if left >= at.room {
             // so_rcv alone will fill it.
             return Step::Done;
         }
-        let (off, end) = (at.saturating_add(left), key.len);
+        let (slot, off) = (at.slot, at.off.saturating_add(left));
         // A read(2) in progress (MSG_WAITALL, perhaps) gets what comes next.
         if !os.rcv_io_trylock() {
             os.retry_later();
@@ -260,7 +265,7 @@ impl<O: Os> Rx<O> {
         let arm = Arm {
             buf: wire::DdpBuf::from_index(i),
             off,
-            end,
+            end: at.end,
             only,
             flush: os.nonblocking() && !self.no_flush,
         };
@@ -272,28 +277,46 @@ impl<O: Os> Rx<O> {
         if only {
             self.active = i;
         }
-        if let Some(job) = self.queue.pop_front()
-            && let Some(b) = self.bufs.get_mut(i)
-        {
-            *b = Buf::Posted(Armed {
-                job,
-                slot,
-                start: usize::try_from(start).unwrap_or(0),
-                off,
-                end,
-                stop: None,
-            });
-        }
+        let armed = self.queue.pop_front().map(|job| Armed {
+            job,
+            slot,
+            start: at.start,
+            off,
+            end: at.end,
+            stop: None,
+        });
+        *self.bufs.at_mut(i) = armed.map_or(Buf::Empty, Buf::Posted);
         Step::Again
     }
 }
 
-/// Where a job stands in its page set: byte of the job the set starts with, progress from there
-/// on, bytes to go. `None` if the set is of another piece.
-fn place<J: Job>(job: &J, key: &crate::os::PageKey) -> Option<(u64, u32, u32)> {
+/// Where a job stands in its page set.
+struct Stand {
+    slot: u16,
+    /// Byte of the job that the set starts with.
+    start: usize,
+    /// Progress from there on.
+    off: u32,
+    /// End of the set, from there on.
+    end: u32,
+    /// Bytes to go.
+    room: u32,
+    /// Where the next byte goes, from the start of the first page.
+    byte: u32,
+}
+
+/// `None` if the set is of another piece.
+fn place<J: Job>(job: &J, slot: u16, key: &crate::os::PageKey) -> Option<Stand> {
     let start = key.addr.checked_sub(job.addr())?;
-    let at = u64::try_from(job.done()).ok()?.checked_sub(start)?;
-    let at = u32::try_from(at).ok()?;
-    let room = key.len.checked_sub(at).filter(|r| *r > 0)?;
-    Some((start, at, room))
+    let off = u64::try_from(job.done()).ok()?.checked_sub(start)?;
+    let off = u32::try_from(off).ok()?;
+    let room = key.len.checked_sub(off).filter(|r| *r > 0)?;
+    Some(Stand {
+        slot,
+        start: usize::try_from(start).ok()?,
+        off,
+        end: key.len,
+        room,
+        byte: page_off(key.addr, off),
+    })
 }
