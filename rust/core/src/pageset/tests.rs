@@ -368,3 +368,44 @@ fn against_a_naive_cache() {
         let _: Option<&TestPages> = b.sets.pages(0);
     }
 }
+
+#[test]
+fn a_truncated_set_in_use_is_found_no_more_and_goes_first() {
+    let mut b = Bench::new();
+    let (k0, k1) = (b.key(0, 4096), b.key(1, 4096));
+    let (s0, s1) = (b.put(k0).unwrap(), b.put(k1).unwrap());
+    b.os.slot_use(s1);
+    b.os.mem.truncate(k1.addr, 4096);
+    assert_eq!(b.find(&k1), None);
+    assert_eq!(b.sets.taken(), 2, "somebody still uses it");
+    assert_eq!(b.find(&k1), None, "and never again");
+    b.os.slot_unuse(s1);
+    assert_eq!(b.find(&k0), Some(s0));
+    // The other was used last, and stays.
+    b.sets.set_limit(1);
+    b.sets.trim(&mut b.os);
+    assert_eq!((b.sets.taken(), b.find(&k0)), (1, Some(s0)));
+}
+
+#[test]
+fn sets_of_another_address_space_are_not_stale() {
+    let mut b = Bench::new();
+    let k0 = b.key(0, 4096);
+    b.put(k0).unwrap();
+    let k1 = b.key(1, 4096);
+    b.put(k1).unwrap();
+    let other = PageKey {
+        space: k0.space + 1,
+        generation: k0.generation + 1,
+        ..b.key(2, 4096)
+    };
+    b.sets.set_limit(8);
+    b.os.page_budget = 2;
+    let t = b.reserve(other);
+    assert!(t.is_none() || b.sets.taken() > 0);
+    // The longest unused went, not the one that "changed".
+    assert_eq!(b.find(&k0), None);
+    if let Some(t) = t {
+        let _ = b.sets.fill(&mut b.os, t, Err(Errno::EFAULT));
+    }
+}

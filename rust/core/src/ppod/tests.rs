@@ -61,6 +61,10 @@ fn geometry_refuses_nonsense() {
         "less than a page"
     );
     assert!(
+        Geometry::new(0, 6400, [12, 14, 16, 28]).is_none(),
+        "more than the adapter has"
+    );
+    assert!(
         Geometry::new(u32::MAX - 63, 6400, SHIFTS).is_none(),
         "wraps"
     );
@@ -222,6 +226,8 @@ fn what_was_not_taken_is_not_freed() {
     let p = r.alloc(10).unwrap();
     r.free(Ppods { first: 10, n: 5 });
     r.free(Ppods { first: 0, n: 9 });
+    r.free(Ppods { first: 0, n: 0 });
+    r.free(Ppods { first: 30, n: 0 });
     r.free(Ppods { first: 25, n: 10 });
     r.free(Ppods {
         first: u32::MAX,

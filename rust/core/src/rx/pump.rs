@@ -157,9 +157,6 @@ impl<O: Os> Rx<O> {
         }
         // What the buffer in front will leave in so_rcv, if it is filled.
         let left = os.rcv_avail().saturating_sub(kept);
-        if left > 0 && os.nonblocking() {
-            return Step::Done;
-        }
         self.post(sh, os, i, left, false)
     }
 

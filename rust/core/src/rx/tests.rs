@@ -9,6 +9,7 @@ mod brief;
 mod cancel;
 mod card;
 mod close;
+mod corners;
 mod credits;
 mod mend;
 mod order;

@@ -140,6 +140,13 @@ impl Bench {
         self.check();
     }
 
+    /// Run the worker alone, as far as it is asked.
+    pub(super) fn settle_work(&mut self) {
+        while core::mem::take(&mut self.os.kicked) {
+            while self.work() {}
+        }
+    }
+
     /// Run worker, adapter and messages until nothing moves.
     pub(super) fn settle(&mut self) {
         loop {

@@ -1,0 +1,382 @@
+//! Moments that the other tests do not meet, and what [`crate::rx::Rx::check`] must notice.
+
+use super::bench::{Bench, SEQ};
+use super::stream;
+use crate::ddp::Buf;
+use crate::errno::Errno;
+use crate::os::{Counter, Job};
+
+#[test]
+fn a_dead_connection_declines_and_ignores() {
+    let mut b = Bench::ddp_on();
+    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    let job = b.os.job(0x1000, 100);
+    let job = b.rx.aio_read(&mut b.sh, &mut b.os, job).unwrap_err();
+    job.end();
+    let sent = b.os.wrs.len();
+    b.os.rcv_hiwat = 1 << 20;
+    b.rx.rcvd(&mut b.sh, &mut b.os);
+    assert_eq!(b.os.wrs.len(), sent, "no credits for the dead");
+    assert!(b.rx.served() && b.rx.answered());
+    b.finish();
+}
+
+#[test]
+fn served_and_answered() {
+    let mut b = Bench::new();
+    assert!(!b.rx.served() && b.rx.answered());
+    let r = b.read_new(100);
+    b.settle_work();
+    assert!(!b.rx.answered(), "the reply to the enable is due");
+    b.settle();
+    assert!(b.rx.answered());
+    assert!(b.cancel(r.id));
+    assert!(!b.rx.answered(), "the reply to the invalidate is due");
+    b.settle();
+    assert!(b.rx.answered() && !b.rx.served());
+    b.card.fin();
+    b.settle();
+    assert!(b.rx.served());
+    b.finish();
+}
+
+#[test]
+fn the_connection_ends_before_the_enable_is_answered() {
+    let mut b = Bench::new();
+    b.read_new(100);
+    b.settle_work();
+    b.rx.fail_all(&mut b.sh, &mut b.os, None);
+    assert!(!b.rx.answered());
+    b.settle();
+    assert!(b.rx.answered());
+    b.finish();
+}
+
+#[test]
+fn a_read_behind_the_fin_is_claimed_while_others_wait() {
+    let mut b = Bench::new();
+    b.recv(50, false);
+    b.os.reader_inside = true;
+    let r0 = b.read_new(30);
+    b.card.fin();
+    b.settle();
+    let (r1, r2) = (b.read_new(100), b.read_new(100));
+    assert!(b.pending(r0));
+    b.os.reader_inside = false;
+    b.settle_retry();
+    b.expect(r0, 30);
+    b.expect(r1, 20);
+    b.expect(r2, 0);
+    b.finish();
+}
+
+#[test]
+fn pages_that_came_another_way_make_a_failed_hold_harmless() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    let w = b.want().unwrap();
+    // Another job of the same buffer, of whatever kind, had its pages held first.
+    let job = b.os.job(r.addr, r.len);
+    let t = b.sh.sets.reserve(&mut b.os, &job, w.key).unwrap();
+    let pages = b.os.hold(&w);
+    b.sh.sets.fill(&mut b.os, t, pages).unwrap();
+    job.end();
+    b.retry();
+    assert!(!b.os.wrs.is_empty(), "it is posted");
+    b.ready(w, Err(Errno::EFAULT));
+    b.settle();
+    b.recv(4096, false);
+    b.expect(r, 4096);
+    b.finish();
+}
+
+/// Two buffers have landed behind bytes in so_rcv, which a reader keeps.
+fn two_landed(fin: bool) -> (Bench, [super::bench::Read; 2]) {
+    let mut b = Bench::ddp_on();
+    let reads = [b.read_new(200), b.read_new(200)];
+    b.settle_work();
+    b.card.recv(20, false);
+    b.exec();
+    b.os.reader_inside = true;
+    b.card.recv(300, false);
+    if fin {
+        b.card.fin();
+    }
+    b.deliver();
+    (b, reads)
+}
+
+#[test]
+fn the_second_of_two_landed_buffers_is_cancelled() {
+    for fin in [false, true] {
+        let (mut b, [r0, r1]) = two_landed(fin);
+        assert!(b.cancel(r1.id), "fin {fin}");
+        b.os.reader_inside = false;
+        b.settle_retry();
+        b.expect(r0, 200);
+        let n = b.os.result(r1.id);
+        assert!(matches!(n, Some(Ok(1..=120))), "{n:?}");
+        if let Some(Ok(n)) = n {
+            b.expect_bytes(r1.addr, n);
+        }
+        b.finish();
+    }
+}
+
+#[test]
+fn a_job_that_goes_back_is_cancelled() {
+    let mut b = Bench::ddp_on();
+    let (r0, r1) = (b.read_new(4096), b.read_new(4096));
+    b.settle();
+    // An empty report: the first goes first again, once the second is taken back.
+    b.card.time_out();
+    b.deliver();
+    assert!(matches!(b.rx.bufs.at(b.rx.active), Buf::Back(_)));
+    assert!(b.cancel(r0.id));
+    assert_eq!(b.os.result(r0.id), Some(Err(Errno::ECANCELED)));
+    b.settle();
+    b.recv(4096, false);
+    b.expect(r1, 4096);
+    b.finish();
+}
+
+#[test]
+fn the_buffer_behind_one_that_goes_back_is_cancelled() {
+    let mut b = Bench::ddp_on();
+    let (r0, r1) = (b.read_new(4096), b.read_new(4096));
+    b.settle();
+    b.card.time_out();
+    b.deliver();
+    assert!(b.cancel(r1.id));
+    b.settle();
+    assert_eq!(b.os.result(r1.id), Some(Err(Errno::ECANCELED)));
+    b.recv(4096, false);
+    b.expect(r0, 4096);
+    b.finish();
+}
+
+#[test]
+fn without_mbufs_what_was_placed_too_early_waits_in_its_buffer() {
+    let mut b = Bench::ddp_on();
+    let (r0, r1) = (b.read_new(4096), b.read_new(4096));
+    b.settle();
+    b.card.time_out();
+    // The second buffer is being filled before it can be taken back.
+    b.card.recv(100, false);
+    b.os.deny_mbufs = true;
+    b.settle();
+    assert!(b.os.retry && b.pending(r0) && b.pending(r1));
+    b.os.deny_mbufs = false;
+    b.settle_retry();
+    b.recv(50, true);
+    b.expect(r0, 150);
+    b.recv(10, true);
+    b.expect(r1, 10);
+    b.finish();
+}
+
+#[test]
+fn payload_was_thrown_away() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle();
+    b.rx.lose();
+    // What is placed behind it is no part of the stream any more.
+    b.card.recv(4096, false);
+    let before = b.sh.seq.rcv_nxt;
+    assert!(b.deliver_one().unwrap());
+    assert!(b.pending(r) && b.sh.seq.rcv_nxt == before);
+    b.finish();
+
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle();
+    b.card.recv(1000, false);
+    b.rx.lose();
+    assert!(b.cancel(r.id));
+    b.settle();
+    assert_eq!(b.os.result(r.id), Some(Err(Errno::ECANCELED)));
+    b.finish();
+}
+
+#[test]
+fn an_abort_posts_nothing_more() {
+    let mut b = Bench::ddp_on();
+    let r0 = b.read_new(4096);
+    b.settle();
+    let arms = b.card.arms;
+    b.rx.stop();
+    let r1 = b.read_new(4096);
+    b.settle();
+    assert_eq!(b.card.arms, arms, "no second buffer");
+    b.recv(4096, false);
+    b.expect(r0, 4096);
+    b.settle();
+    assert_eq!(b.card.arms, arms, "and no other");
+    assert!(b.pending(r1));
+    b.finish();
+}
+
+#[test]
+fn a_dropped_connection_posts_no_second_buffer() {
+    let mut b = Bench::ddp_on();
+    b.read_new(4096);
+    b.settle();
+    let arms = b.card.arms;
+    b.os.dropped = true;
+    b.read_new(4096);
+    b.settle();
+    assert_eq!(b.card.arms, arms);
+    b.os.dropped = false;
+    b.finish();
+}
+
+#[test]
+fn a_buffer_told_to_stop_keeps_its_reason() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle();
+    b.os.wr_budget = 0;
+    assert!(b.cancel(r.id));
+    // shutdown(2) would take it back, too.
+    b.os.rcv_shut = true;
+    b.retry();
+    b.os.wr_budget = u32::MAX;
+    b.settle_retry();
+    assert_eq!(b.os.result(r.id), Some(Err(Errno::ECANCELED)));
+    b.finish();
+}
+
+#[test]
+fn while_a_piece_is_seen_to_nothing_else_moves() {
+    let mut b = Bench::ddp_on();
+    let n = (17 << 20) + 100;
+    let r = b.read_new(n);
+    b.settle();
+    b.os.mem.touch_map();
+    let mut left = n as u32;
+    while left > 0 && b.rx.stuck.is_none() {
+        let k = left.min(64 << 10);
+        left -= k;
+        b.card.recv(k, false);
+        b.exec();
+        b.deliver();
+    }
+    assert!(b.rx.stuck.is_some(), "the first piece waits for the worker");
+    let w = b.rx.want_mend(&mut b.sh, &mut b.os).unwrap();
+    assert!(
+        b.rx.want_mend(&mut b.sh, &mut b.os).is_none(),
+        "one at a time"
+    );
+    b.retry();
+    assert!(b.rx.stuck.is_some() && b.pending(r));
+    let pages = b.os.hold(&w);
+    b.ready(w, pages);
+    b.os.kicked = true;
+    b.settle();
+    while left > 0 {
+        let k = left.min(64 << 10);
+        left -= k;
+        b.recv(k, left == 0);
+    }
+    b.expect(r, n);
+    b.finish();
+}
+
+#[test]
+fn cancelled_while_a_piece_is_seen_to() {
+    let mut b = Bench::ddp_on();
+    let n = (17 << 20) + 100;
+    let r = b.read_new(n);
+    b.settle();
+    b.os.mem.touch_map();
+    let mut sent = 0;
+    while b.rx.stuck.is_none() {
+        sent += 64 << 10;
+        b.card.recv(64 << 10, false);
+        b.exec();
+        b.deliver();
+    }
+    let w = b.rx.want_mend(&mut b.sh, &mut b.os).unwrap();
+    assert!(b.cancel(r.id) && b.pending(r));
+    let pages = b.os.hold(&w);
+    b.ready(w, pages);
+    b.os.kicked = true;
+    b.settle();
+    let got = b.os.result(r.id).unwrap().unwrap();
+    assert!(got > 0 && got <= sent as usize);
+    b.expect(r, got);
+    assert!(b.rx.stuck.is_none());
+    let left = b.os.plain_read(usize::MAX);
+    assert_eq!(left, stream(b.pos, left.len()));
+    assert_eq!(b.pos.wrapping_sub(SEQ) as usize + left.len(), sent as usize);
+    b.finish();
+}
+
+/// Every rule of `check` is broken once, and noticed.
+#[test]
+fn broken_rules_are_noticed() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(20_000);
+    b.settle();
+    let i = b.rx.active;
+    let slot = b.rx.bufs.at(i).armed().unwrap().slot;
+    let bad = |b: &Bench| b.rx.check(&b.sh, &b.os).unwrap_err();
+
+    b.os.users[usize::from(slot)] -= 1;
+    assert!(bad(&b).contains("no user"));
+    b.os.users[usize::from(slot)] += 1;
+
+    fn armed(b: &mut Bench, i: usize) -> &mut crate::ddp::Armed<crate::testos::TestJob> {
+        match b.rx.bufs.at_mut(i) {
+            Buf::Posted(a) | Buf::Invalidating(a) => a,
+            _ => panic!("a buffer is posted"),
+        }
+    }
+    armed(&mut b, i).job.set_slot(None);
+    assert!(bad(&b).contains("another page set"));
+    armed(&mut b, i).job.set_slot(Some(slot));
+
+    let (_, _, pods) = b.sh.sets.pods_mut(slot).unwrap();
+    pods.as_mut().unwrap().written -= 1;
+    assert!(bad(&b).contains("before its page pods"));
+    let (_, _, pods) = b.sh.sets.pods_mut(slot).unwrap();
+    pods.as_mut().unwrap().written += 1;
+    let taken = b.sh.sets.pods_mut(slot).unwrap().2.take();
+    assert!(bad(&b).contains("no page pods"));
+    *b.sh.sets.pods_mut(slot).unwrap().2 = taken;
+
+    let a = armed(&mut b, i);
+    let (off, end) = (a.off, a.end);
+    a.end += 1;
+    assert!(bad(&b).contains("outside"));
+    armed(&mut b, i).end = end;
+    armed(&mut b, i).off = end + 1;
+    assert!(bad(&b).contains("outside"));
+    armed(&mut b, i).off = off;
+    armed(&mut b, i).end = 10;
+    armed(&mut b, i).job.set_done(11);
+    assert!(bad(&b).contains("outside"));
+    armed(&mut b, i).job.set_done(0);
+    armed(&mut b, i).end = end;
+
+    b.rx.active ^= 1;
+    assert!(bad(&b).contains("front buffer is empty"));
+    b.rx.active ^= 1;
+
+    *b.rx.parked.at_mut(0) = Some((stream(b.pos, 5), 5));
+    assert!(bad(&b).contains("parked for nothing"));
+    *b.rx.parked.at_mut(0) = None;
+
+    b.rx.dead = true;
+    assert!(bad(&b).contains("outlive"));
+    b.rx.dead = false;
+
+    assert!(b.cancel(r.id));
+    *b.rx.replies.at_mut(i) = 0;
+    assert!(bad(&b).contains("no reply is due"));
+    *b.rx.replies.at_mut(i) = 1;
+    b.settle();
+    assert_eq!(b.counter(Counter::CancelClean), 2);
+    b.finish();
+}
