@@ -90,7 +90,7 @@ ts_t4nex_fini(struct ts_softc *ts)
 }
 
 /* How long a read of card memory waits for the engine, which holds the card while it runs. */
-#define TS_MEMWIN_WAIT	(5 * SBT_1MS)
+#define TS_MEMWIN_WAIT	(100 * SBT_1MS)
 
 /*
  * The caller may hold a mutex, so this may not sleep, and the card is under a lock that
