@@ -32,6 +32,11 @@ static moduledata_t toehold_mod = {
 };
 
 MODULE_VERSION(toehold, 1);
+/*
+ * In the place of t4_tom: the kernel loads only one of them. t4_tom takes over the handlers
+ * of CPLs before it finds that it is not alone, and leaves none behind.
+ */
+MODULE_VERSION(t4_tom, 1);
 MODULE_DEPEND(toehold, toecore, 1, 1, 1);
 #ifdef TOEHOLD_STANDIN
 /* Built without cxgbe's own headers: must never meet a real adapter. */

@@ -17,10 +17,10 @@ use crate::{Result, inputs, module, setup, shim};
 /// What a module calls itself and which others it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Ties {
-    /// Name it registers its version under.
+    /// Module it declares.
     pub name: &'static str,
-    /// Whether it declares a module of that name; if not, drivers do.
-    pub declares: bool,
+    /// Names it registers a version under, its own and those it stands for.
+    pub versions: &'static [&'static str],
     /// List of the names that stay global, if there are any.
     pub exports: Option<&'static str>,
     /// Modules it must depend on.
@@ -68,14 +68,14 @@ pub const MODULES: [Module; 2] = [
         imports: "shim/imports-toehold.txt",
         packaged: Ties {
             name: "toehold",
-            declares: true,
+            versions: &["toehold", "t4_tom"],
             exports: None,
             depends: &["toecore", "t5sim"],
             forbidden: &["t4nex"],
         },
         real: Ties {
             name: "toehold",
-            declares: true,
+            versions: &["toehold", "t4_tom"],
             exports: None,
             depends: &["toecore", "t4nex"],
             forbidden: &["t5sim"],
@@ -96,14 +96,14 @@ pub const MODULES: [Module; 2] = [
         imports: "shim/t5sim/imports.txt",
         packaged: Ties {
             name: "t5sim",
-            declares: true,
+            versions: &["t5sim"],
             exports: Some("shim/t5sim/exports.txt"),
             depends: &[],
             forbidden: &["t4nex"],
         },
         real: Ties {
             name: "t4nex",
-            declares: false,
+            versions: &["t4nex", "t5nex", "cxl"],
             exports: Some("shim/t5sim/exports-t4nex.txt"),
             depends: &[],
             forbidden: &["toehold"],
@@ -436,7 +436,7 @@ fn spec_of(tree: &Tree, module: Module, ties: Ties) -> Result<Spec> {
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
     Ok(Spec {
         module: ties.name.into(),
-        declares: ties.declares,
+        versions: own(ties.versions),
         exports: match ties.exports {
             Some(list) => module::read_list(&tree.at(list))?,
             None => Vec::new(),

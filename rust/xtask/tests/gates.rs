@@ -195,6 +195,17 @@ fn a_module_under_another_name_is_stopped() {
 }
 
 #[test]
+fn a_module_that_would_be_loaded_beside_what_it_replaces_is_stopped() {
+    let mut spec = spec();
+    spec.versions.push("t4_tom".into());
+    let said = verdict(&good(), &[], &[], &spec);
+    assert!(
+        said.contains("metadata: no version of t4_tom is declared"),
+        "{said}"
+    );
+}
+
+#[test]
 fn metadata_that_leads_nowhere_is_stopped() {
     let source = format!(
         "{METADATA}__attribute__((section(\"set_modmetadata_set\"), used)) static void *set_none = 0;"

@@ -128,14 +128,13 @@ fn entry(image: &Image<'_>, slot: Place) -> Option<(i32, String)> {
 pub fn check(bytes: &[u8], spec: &Spec) -> Result<Vec<String>> {
     let names = read(bytes)?;
     let mut faults = Vec::new();
-    if spec.declares && !names.modules.contains(&spec.module) {
+    if !names.modules.contains(&spec.module) {
         faults.push(format!("metadata: no module {} is declared", spec.module));
     }
-    if !names.versions.contains(&spec.module) {
-        faults.push(format!(
-            "metadata: no version of {} is declared",
-            spec.module
-        ));
+    for wanted in &spec.versions {
+        if !names.versions.contains(wanted) {
+            faults.push(format!("metadata: no version of {wanted} is declared"));
+        }
     }
     for wanted in &spec.depends {
         if !names.depends.contains(wanted) {

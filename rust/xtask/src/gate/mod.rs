@@ -14,10 +14,10 @@ use crate::sysdir::symbols::{self, Finder, Provider, Report};
 /// What one module is held against.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
-    /// Name it must register its version under.
+    /// Module it must declare.
     pub module: String,
-    /// Whether it must declare a module of that name.
-    pub declares: bool,
+    /// Names it must register a version under: another with one of them is not loaded.
+    pub versions: Vec<String>,
     /// Names that may be global.
     pub exports: Vec<String>,
     /// Names that may be undefined.

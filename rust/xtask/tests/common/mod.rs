@@ -105,7 +105,7 @@ pub(crate) fn spec() -> Spec {
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     Spec {
         module: "toehold".into(),
-        declares: true,
+        versions: vec!["toehold".into()],
         exports: Vec::new(),
         imports: own(&["helper", "value"]),
         imports_list: "shim/imports-toehold.txt".into(),
