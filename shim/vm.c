@@ -207,7 +207,7 @@ th_unwire(vm_page_t *ma, u_int n)
 
 	for (i = 0; i < n; i++) {
 		vm_page_lock(ma[i]);
-		/* An object that ended left its wired pages to those who wired. */
+		/* Its object may have gone meanwhile: then nobody else frees it. */
 		if (vm_page_unwire(ma[i], PQ_ACTIVE) && ma[i]->object == NULL)
 			vm_page_free(ma[i]);
 		vm_page_unlock(ma[i]);
