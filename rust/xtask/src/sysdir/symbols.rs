@@ -221,16 +221,18 @@ impl<'a> Finder<'a> {
             candidates.insert(name, shown.map(|(place, _)| *place).collect());
         }
         self.settle(&candidates, providers, &mut report);
-        let open: Vec<&str> = names
-            .iter()
-            .map(String::as_str)
-            .filter(|name| !report.found.contains_key(*name))
-            .collect();
-        for (name, places) in self.mentions(&open) {
-            candidates.entry(name).or_default().extend(places);
+        for likely in [true, false] {
+            let open: Vec<&str> = names
+                .iter()
+                .map(String::as_str)
+                .filter(|name| !report.found.contains_key(*name))
+                .collect();
+            for (name, places) in self.mentions(&open, likely) {
+                candidates.entry(name).or_default().extend(places);
+            }
+            candidates.retain(|name, _| !report.found.contains_key(*name));
+            self.settle(&candidates, providers, &mut report);
         }
-        candidates.retain(|name, _| !report.found.contains_key(*name));
-        self.settle(&candidates, providers, &mut report);
         for (name, places) in candidates {
             if !report.found.contains_key(name) {
                 let why = self.why_not(name, &places, providers);
@@ -320,7 +322,9 @@ impl<'a> Finder<'a> {
 
     /// For names that ctags does not know: files in which a macro call at a line's start may
     /// make them (`VNET_DEFINE(int, x)` makes vnet_entry_x), and assembler that has the word.
-    fn mentions<'n>(&self, names: &[&'n str]) -> BTreeMap<&'n str, BTreeSet<usize>> {
+    /// With `likely` only those where the macro begins as the name does, or has all of it: the
+    /// end of a name may be a word that occurs everywhere.
+    fn mentions<'n>(&self, names: &[&'n str], likely: bool) -> BTreeMap<&'n str, BTreeSet<usize>> {
         let mut found: BTreeMap<&'n str, BTreeSet<usize>> = BTreeMap::new();
         // Every end of a name that a macro may have put something before.
         let mut ends: BTreeMap<&'n str, Vec<&'n str>> = BTreeMap::new();
@@ -347,7 +351,9 @@ impl<'a> Finder<'a> {
                 }
                 for word in line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
                     for name in ends.get(word).into_iter().flatten() {
-                        found.entry(name).or_default().insert(place);
+                        if !likely || word == *name || akin(line, name) {
+                            found.entry(name).or_default().insert(place);
+                        }
                     }
                 }
             }
@@ -397,6 +403,13 @@ fn macro_call(line: &str) -> bool {
         && !name.bytes().any(|b| b.is_ascii_lowercase())
         && name.bytes().any(|b| b.is_ascii_uppercase())
         && rest.trim_start().starts_with('(')
+}
+
+/// Whether two names begin with the same word, in whatever letters: SYSCTL_NODE makes names
+/// that begin with sysctl.
+fn akin(a: &str, b: &str) -> bool {
+    let [a, b] = [a, b].map(|name| name.split('_').find(|word| !word.is_empty()));
+    a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
 }
 
 fn is_assembler(path: &Path) -> bool {
