@@ -29,7 +29,7 @@ mod copy;
 mod pages;
 
 use copy::Copied;
-use pages::{Wanted, attach, most_sets, piece, sets_used};
+use pages::{READ_SLOTS, Wanted, attach, piece, sets_used};
 
 /// Bytes of a job held at a time; a longer one moves through its buffer in steps of this.
 pub const PIECE: usize = 8 << 20;
@@ -54,6 +54,8 @@ pub(crate) struct Writes<O: Os> {
     copy: Option<Copied<O::Mbuf>>,
     /// A job was cancelled whose bytes are in flight: it ends early if its process goes.
     asked: bool,
+    /// Jobs have ended whose bytes were in flight, and so are their page sets.
+    orphans: bool,
     /// Page sets the first job is past, with the mark up to which they are in flight.
     left: [Option<(u16, u32)>; LEFT],
     /// A writer was inside the send I/O lock.
@@ -106,6 +108,7 @@ impl<O: Os> Writes<O> {
             want: None,
             copy: None,
             asked: false,
+            orphans: false,
             left: [None; LEFT],
             io_busy: false,
             kicked: false,
@@ -154,6 +157,9 @@ impl<O: Os> Writes<O> {
 
     /// Jobs, and earlier pieces of them: at most so many page sets are in use.
     fn jobs(&self) -> usize {
+        if self.orphans {
+            return usize::MAX;
+        }
         self.parked.len() + self.sent.len() + self.left.iter().flatten().count()
     }
 
@@ -232,6 +238,7 @@ impl<O: Os> Writes<O> {
         };
         if os.leaving(job) && self.watched() != Some(id) {
             if let Some(job) = self.sent.remove(id) {
+                self.orphans = true;
                 Self::over(os, job);
             }
             return true;
@@ -253,6 +260,7 @@ impl<O: Os> Writes<O> {
                 break;
             };
             if let Some(job) = self.sent.remove(id) {
+                self.orphans = true;
                 Self::over(os, job);
             }
         }
@@ -572,8 +580,9 @@ impl<O: Os> Tx<O> {
                 }
             }
         }
-        // One more: pages asked for while there was room.
-        if sets_used(sh, os) > most_sets(sh) + 1 {
+        // Settings may have shrunk since, memory has not. One more: pages asked for while there
+        // was room.
+        if sets_used(sh, os) > sh.sets.slots().saturating_sub(READ_SLOTS) + 1 {
             return Err("writes leave no page sets for reads");
         }
         if !aborting && sh.seq.snd_nxt.wrapping_sub(self.acked) != self.cred.in_flight() {

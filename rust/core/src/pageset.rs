@@ -354,6 +354,11 @@ impl<O: Os> PageSets<O> {
         clean
     }
 
+    /// Slots there are.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.as_ref().len()
+    }
+
     /// Slots held or reserved.
     #[must_use]
     pub fn taken(&self) -> usize {

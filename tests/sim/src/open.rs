@@ -105,6 +105,8 @@ impl World {
             writer: None,
             reader: None,
             unread: 0,
+            promised: 0,
+            files: 0,
             generic: Default::default(),
             task_queued: false,
             retry_due: false,

@@ -93,6 +93,8 @@ pub struct SimOs {
     pub book: job::Shared,
     /// What this end sends.
     pub sends: pattern::Shared,
+    /// The last write job that put bytes in so_snd.
+    pub last: JobId,
     /// Users of page-set slots.
     pub users: Vec<u32>,
     /// Mbufs freed while the adapter may still read them; kept until it is done.
@@ -143,6 +145,7 @@ impl SimOs {
             },
             book: Rc::default(),
             sends: Rc::default(),
+            last: JobId(0),
             users: vec![0; slots],
             limbo: Vec::new(),
             short: Short::default(),
@@ -157,11 +160,20 @@ impl SimOs {
     }
 
     /// write(2) puts `n` bytes of the pattern in so_snd.
-    pub fn write_copy(&mut self, place: u64, n: usize) {
+    pub fn write_copy(&mut self, place: u64, n: usize, wait: u32) {
         let mut b = vec![0; n];
         pattern::fill(place, &mut b);
-        self.sock.snd.append_copy(&self.mem, &b);
+        self.sock.snd.append_copy(&self.mem, &b, wait);
         self.sends.borrow_mut().append(place, n as u64);
+    }
+
+    /// A write job puts bytes in so_snd: in the order in which they were submitted.
+    ///
+    /// # Panics
+    /// If it has passed another.
+    pub fn in_turn(&mut self, id: JobId) {
+        assert!(self.last <= id, "{id:?} behind {:?} (I2)", self.last);
+        self.last = id;
     }
 
     fn free_segs(&mut self, segs: Vec<Seg>) {
@@ -485,9 +497,12 @@ impl Os for SimOs {
                 pa,
                 len,
                 job: Some((job.id(), slot)),
+                wait: 0,
             });
             self.users[usize::from(slot)] += 1;
         }
+        drop((book, sends));
+        self.in_turn(job.id());
         Ok(())
     }
     fn snd_append(&mut self, job: &SimJob, m: Vec<u8>) {
@@ -501,7 +516,9 @@ impl Os for SimOs {
         let book = self.book.borrow();
         let place = book.jobs[&job.id()].place + job.done() as u64;
         self.sends.borrow_mut().append(place, m.len() as u64);
-        self.sock.snd.append_copy(&self.mem, &m);
+        self.sock.snd.append_copy(&self.mem, &m, 0);
+        drop(book);
+        self.in_turn(job.id());
     }
     fn snd_generic(&self) -> bool {
         self.sock.snd.generic > 0

@@ -33,6 +33,10 @@ pub struct Plan {
     pub max_read: usize,
     /// Reads kept outstanding.
     pub depth: usize,
+    /// aio_writes that are aio_writev.
+    pub vectored: u64,
+    /// write(2)s that are sendfile(2), with data that comes later.
+    pub sendfile: u64,
     /// Writes kept outstanding.
     pub wdepth: usize,
     /// Turns in which it writes.
@@ -242,6 +246,7 @@ impl Program {
             let tun = &mut w.ends[e].tun;
             tun.ddp ^= self.rng.one_in(3);
             tun.tx_zcopy ^= self.rng.one_in(3);
+            tun.tx_zcopy_min = self.rng.pick(&[0, 3_000, 50_000]);
             tun.cache = self.rng.pick(&[0, 8, 12, 64]);
         }
         if self.rng.permille(p.shut_rd) {
@@ -269,8 +274,12 @@ impl Program {
 
     /// Cancel what is left and go.
     fn leave(&mut self, w: &mut World) {
-        for id in w.jobs(self.e) {
-            w.cancel(self.e, id);
+        if self.plan.closing == Closing::Exit {
+            w.exit(self.e);
+        } else {
+            for id in w.jobs(self.e) {
+                w.cancel(self.e, id);
+            }
         }
         let end = &mut w.ends[self.e];
         if end.writer.take().is_some() {
@@ -363,7 +372,8 @@ impl Program {
                 let writes = w.jobs(e).len();
                 if writes < 2 * self.plan.wdepth + self.plan.depth {
                     self.left -= len;
-                    w.aio_write(e, self.same, 0, len);
+                    let v = self.rng.permille(self.plan.vectored);
+                    w.aio_write_as(e, self.same, 0, len, v);
                 }
                 return;
             }
@@ -378,13 +388,17 @@ impl Program {
                 let (off, len) = self.place(w, b, self.plan.max_write);
                 let len = len.min(self.left);
                 self.left -= len;
-                w.aio_write(e, b, off, len);
+                let v = self.rng.permille(self.plan.vectored);
+                w.aio_write_as(e, b, off, len, v);
             }
             return;
         }
         let n = self.rng.size(self.plan.max_write as u64) as usize;
         let n = n.min(self.left);
-        if self.rng.permille(self.plan.block_write) {
+        if self.rng.permille(self.plan.sendfile) {
+            let ns = self.rng.pick(&[1_000, 100_000, 2_000_000]);
+            self.left -= w.sendfile(e, n, ns);
+        } else if self.rng.permille(self.plan.block_write) {
             if w.ends[e].writer.is_none() {
                 self.left -= n;
                 w.write_blocking(e, n);

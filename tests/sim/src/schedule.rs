@@ -20,6 +20,12 @@ pub struct Tally {
     pub steps: u64,
     /// Jobs.
     pub jobs: u64,
+    /// Bytes that writers were told are sent.
+    pub sent: u64,
+    /// Of jobs, sent from held pages.
+    pub held: u64,
+    /// Of jobs, copied.
+    pub copied: u64,
     /// Bytes read.
     pub read: u64,
     /// Bytes placed by DDP.
@@ -39,6 +45,9 @@ impl Tally {
     pub fn add(&mut self, o: &Tally) {
         self.steps += o.steps;
         self.jobs += o.jobs;
+        self.sent += o.sent;
+        self.held += o.held;
+        self.copied += o.copied;
         self.read += o.read;
         self.placed += o.placed;
         self.cancels += o.cancels;
@@ -121,7 +130,7 @@ fn end(rng: &mut Rng) -> EndConf {
         tun: Tunables {
             ddp: !rng.one_in(12),
             tx_zcopy: !rng.one_in(12),
-            tx_zcopy_min: 0,
+            tx_zcopy_min: rng.pick(&[0, 0, 0, 3_000, 20_000, u32::MAX]),
             cache: rng.pick(&[0, 8, 9, 16, 64]),
         },
         rcv: buffer(rng),
@@ -177,6 +186,8 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
         cancel: if rng.one_in(2) { rng.range(1, 300) } else { 0 },
         block_read: some(rng, 8, 1, 100),
         block_write: rng.pick(&[0, 500]),
+        vectored: some(rng, 4, 1, 300),
+        sendfile: some(rng, 4, 1, 1000),
         touch: some(rng, 4, 1, 200),
         remap: some(rng, 4, 1, 200),
         shut_rd: if wild { some(rng, 10, 1, 20) } else { 0 },
@@ -192,11 +203,41 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
     }
 }
 
+/// A plan in which every way to write is mixed with every other.
+fn writer(rng: &mut Rng) -> Plan {
+    let wild = rng.one_in(2);
+    let max = rng.pick(&[3_000, 10_000, 40_000, 150_000]);
+    Plan {
+        total: rng.range(10_000, 400_000) as usize,
+        max_write: max,
+        wdepth: rng.range(2, 8) as usize,
+        write: 1000,
+        aio_write: rng.pick(&[900, 700, 500]),
+        same: rng.pick(&[0, 200]),
+        vectored: rng.pick(&[0, 100, 400]),
+        sendfile: rng.pick(&[0, 300, 700]),
+        cancel: rng.pick(&[0, 20, 200]),
+        toggle: rng.pick(&[0, 20]),
+        turns: rng.range(20, 200) as u32,
+        ..plan(rng, wild, false)
+    }
+}
+
 /// One run. Panics with what is wrong.
 #[must_use]
 pub fn run(seed: u64) -> Tally {
+    run_as(seed, false)
+}
+
+/// One run in which both ends write in all ways at once.
+#[must_use]
+pub fn writers(seed: u64) -> Tally {
+    run_as(seed, true)
+}
+
+fn run_as(seed: u64, writers: bool) -> Tally {
     let mut rng = Rng::new(seed);
-    let big = rng.one_in(400);
+    let big = !writers && rng.one_in(400);
     let mut cfg = card(&mut rng);
     if big {
         cfg.ppods = 1 << 13;
@@ -231,7 +272,11 @@ pub fn run(seed: u64) -> Tally {
     for _ in 0..pairs {
         let (a, b) = (end(&mut rng), end(&mut rng));
         let (a, b) = w.open(rng.range(0, 1) as usize, a, b);
-        let mut plans = [plan(&mut rng, wild, big), plan(&mut rng, wild, false)];
+        let mut plans = if writers {
+            [writer(&mut rng), writer(&mut rng)]
+        } else {
+            [plan(&mut rng, wild, big), plan(&mut rng, wild, false)]
+        };
         // No reader takes for ever over what it is sent.
         for (i, j) in [(0, 1), (1, 0)] {
             let least = if big && i == 1 {
@@ -296,9 +341,17 @@ fn tally(w: &mut World, programs: &[Program]) -> Tally {
     }
     t.stuck = programs.iter().filter(|p| p.stuck()).count() as u64;
     for end in &w.ends {
+        assert_eq!(
+            end.promised,
+            end.os.sends.borrow().len(),
+            "the stream is not what the results promised (I8)"
+        );
+        t.sent += end.promised;
         t.jobs += end.os.book.borrow().count as u64;
         t.read += end.os.book.borrow().next;
         t.placed += end.os.counter(Counter::RxPlacedOctets);
+        t.held += end.os.counter(Counter::TxZcopyOctets);
+        t.copied += end.os.counter(Counter::TxCopiedOctets);
         t.cancels += end.os.counter(Counter::CancelClean) + end.os.counter(Counter::CancelShort);
         t.broken += u64::from(end.broken.is_some());
         assert_eq!(

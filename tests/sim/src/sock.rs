@@ -17,6 +17,8 @@ pub struct Seg {
     /// The write job, and the page set of it that it refers to; `None`: a page of the kernel's,
     /// freed with it.
     pub job: Option<(JobId, u16)>,
+    /// Number of the sendfile(2) whose data is not there yet (M_NOTREADY); 0: it is.
+    pub wait: u32,
 }
 
 /// so_rcv.
@@ -158,7 +160,7 @@ impl Snd {
     }
 
     /// Bytes copied by write(2).
-    pub fn append_copy(&mut self, mem: &mem::Shared, bytes: &[u8]) {
+    pub fn append_copy(&mut self, mem: &mem::Shared, bytes: &[u8], wait: u32) {
         for part in bytes.chunks(mem::PAGE) {
             let mut m = mem.borrow_mut();
             let pa = m.kernel_page();
@@ -168,6 +170,7 @@ impl Snd {
                 pa,
                 len: part.len() as u32,
                 job: None,
+                wait,
             });
         }
     }
@@ -201,16 +204,25 @@ impl Snd {
         self.segs.drain(..).collect()
     }
 
-    /// Unsent runs.
+    /// sbready: the data of a sendfile(2) is there.
+    pub fn ready(&mut self, wait: u32) {
+        for s in self.segs.iter_mut().filter(|s| s.wait == wait) {
+            s.wait = 0;
+        }
+    }
+
+    /// Unsent runs that are ready.
     pub fn unsent(&self) -> impl Iterator<Item = Seg> + '_ {
         let mut skip = self.sent;
-        self.segs.iter().filter_map(move |s| {
+        let ready = self.segs.iter().take_while(|s| s.wait == 0);
+        ready.filter_map(move |s| {
             let cut = skip.min(s.len);
             skip -= cut;
             (cut < s.len).then_some(Seg {
                 pa: s.pa + u64::from(cut),
                 len: s.len - cut,
                 job: s.job,
+                wait: 0,
             })
         })
     }

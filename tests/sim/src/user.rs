@@ -19,12 +19,32 @@ impl World {
 
     /// aio_write of `len` bytes at `off` of a buffer, filled with the pattern.
     pub fn aio_write(&mut self, e: usize, b: BufId, off: usize, len: usize) -> JobId {
-        let any = self.rng.range(0, 1 << 40);
-        let place = self.bufs.place(b, off).unwrap_or(any);
-        self.aio(e, b, off, len, Some(place))
+        self.aio_write_as(e, b, off, len, false)
     }
 
-    fn aio(&mut self, e: usize, b: BufId, off: usize, len: usize, write: Option<u64>) -> JobId {
+    /// The same, or aio_writev.
+    pub fn aio_write_as(
+        &mut self,
+        e: usize,
+        b: BufId,
+        off: usize,
+        len: usize,
+        vectored: bool,
+    ) -> JobId {
+        let any = self.rng.range(0, 1 << 40);
+        let place = self.bufs.place(b, off).unwrap_or(any);
+        self.aio(e, b, off, len, Some((place, vectored)))
+    }
+
+    fn aio(
+        &mut self,
+        e: usize,
+        b: BufId,
+        off: usize,
+        len: usize,
+        write: Option<(u64, bool)>,
+    ) -> JobId {
+        let (write, vectored) = (write.map(|w| w.0), write.is_some_and(|w| w.1));
         assert!(off + len <= self.bufs.size(b));
         let addr = self.bufs.addr(b, off);
         let host = self.ends[e].host;
@@ -48,7 +68,9 @@ impl World {
         let declined = if self.ends[e].os.tcb.attached {
             self.call(e, |conn, os| {
                 conn.set_tunables(tun);
-                let r = if job.is_write() {
+                let r = if vectored {
+                    conn.aio_writev(os, job)
+                } else if job.is_write() {
                     conn.aio_write(os, job)
                 } else {
                     conn.aio_read(os, job)
@@ -67,6 +89,16 @@ impl World {
             None => self.serve(e),
         }
         id
+    }
+
+    /// exit(2), or execve(2): all jobs are cancelled. To be said again until none is left.
+    pub fn exit(&mut self, e: usize) {
+        for r in self.ends[e].os.book.borrow_mut().jobs.values_mut() {
+            r.leaving = true;
+        }
+        for id in self.jobs(e) {
+            self.cancel(e, id);
+        }
     }
 
     /// aio_cancel. As the kernel does, a job of ours is left to the driver.
@@ -119,7 +151,27 @@ impl World {
             return 0;
         }
         let place = self.rng.range(0, 1 << 40);
-        self.ends[e].os.write_copy(place, n);
+        self.ends[e].os.write_copy(place, n, 0);
+        self.ends[e].promised += n as u64;
+        self.tcp_output(e);
+        n
+    }
+
+    /// sendfile(2), non-blocking: as [`World::write`], but the data comes up to `ns` later.
+    pub fn sendfile(&mut self, e: usize, n: usize, ns: u64) -> usize {
+        let end = &mut self.ends[e];
+        let space = usize::try_from(end.os.sock.snd.space()).unwrap_or(0);
+        let n = n.min(space);
+        if n == 0 || !self.can_write(e) || self.ends[e].os.sock.snd.writer {
+            return 0;
+        }
+        let place = self.rng.range(0, 1 << 40);
+        let end = &mut self.ends[e];
+        end.files += 1;
+        let file = end.files;
+        end.os.write_copy(place, n, file);
+        end.promised += n as u64;
+        self.after_ns((1, ns), Ev::FileReady(e, file));
         self.tcp_output(e);
         n
     }
@@ -202,7 +254,8 @@ impl World {
         let n = left.min(space);
         if open && n > 0 {
             let place = self.rng.range(0, 1 << 40);
-            self.ends[e].os.write_copy(place, n);
+            self.ends[e].os.write_copy(place, n, 0);
+            self.ends[e].promised += n as u64;
             self.ends[e].os.tcb.more_to_come = n < left;
             self.tcp_output(e);
             self.ends[e].os.tcb.more_to_come = false;
@@ -251,7 +304,8 @@ impl World {
                     .user_read(host, job.addr() + job.done() as u64, n);
                 let place = os.book.borrow().jobs[&id].place + job.done() as u64;
                 assert_eq!(pattern::differs(place, &bytes), None);
-                os.write_copy(place, n);
+                os.write_copy(place, n, 0);
+                os.in_turn(id);
                 job.set_done(job.done() + n);
                 self.tcp_output(e);
                 if job.done() < job.len() && !self.ends[e].os.sock.nonblocking {
@@ -288,12 +342,16 @@ impl World {
             let ended = self.ends[e].os.book.borrow_mut().ended.pop_front();
             let Some((id, rec, r)) = ended else { return };
             if rec.write {
+                self.ends[e].promised += r.unwrap_or(0) as u64;
                 self.written(e, id, &rec, r);
             } else {
                 self.was_read(e, id, &rec, r);
             }
             let host = self.ends[e].host;
-            self.bufs.give(rec.addr, host, rec.len);
+            // A process that is gone writes to nothing.
+            if !(rec.write && rec.leaving) {
+                self.bufs.give(rec.addr, host, rec.len);
+            }
             self.ends[e].results.insert(id, r);
         }
     }
@@ -309,7 +367,7 @@ impl World {
         );
         // What was promised is with the peer's adapter (I3), unless the connection is no more.
         let conn = end.tid.and_then(|t| self.card.connection(t));
-        if let (Ok(_), Some(c), false) = (r, conn, end.over)
+        if let (Ok(_), Some(c), false) = (r, conn, end.over || rec.leaving)
             && rec.end > 0
             && c.state != t5sim::TcpState::Closed
             && c.state != t5sim::TcpState::Aborting

@@ -124,6 +124,10 @@ pub struct End {
     pub reader: Option<usize>,
     /// Bytes of the stream thrown away by shutdown or close.
     pub unread: u64,
+    /// Bytes that write(2), sendfile(2) and write jobs said they sent.
+    pub promised: u64,
+    /// sendfile(2)s so far.
+    pub files: u32,
     /// Jobs not claimed, served by the generic path.
     pub generic: VecDeque<crate::job::SimJob>,
     pub(crate) task_queued: bool,
@@ -146,6 +150,8 @@ pub(crate) enum Ev {
     App(usize),
     /// A read(2) that waited long enough gives up.
     ReaderLeaves(usize),
+    /// The data of a sendfile(2) is there.
+    FileReady(usize, u32),
 }
 
 /// Everything.
@@ -317,6 +323,10 @@ impl World {
                 self.finish(e, o);
             }
             Ev::App(e) => self.turns.push_back(e),
+            Ev::FileReady(e, file) => {
+                self.ends[e].os.sock.snd.ready(file);
+                self.tcp_output(e);
+            }
             Ev::ReaderLeaves(e) => {
                 if self.ends[e].reader.take().is_some() {
                     self.ends[e].os.sock.rcv.reader = false;

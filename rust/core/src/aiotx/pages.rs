@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::tx::{Tx, TxFlags};
 
 /// Page sets left for reads.
-const READ_SLOTS: usize = 4;
+pub(super) const READ_SLOTS: usize = 4;
 /// Least piece tried when the budgets of wired pages are short.
 const MIN_SPAN: usize = 64 << 10;
 /// Slots looked at when counting.
@@ -28,8 +28,9 @@ pub(super) struct Wanted<J> {
 }
 
 /// Most page sets that writes may use.
-pub(super) fn most_sets<O: Os>(sh: &Shared<O>) -> usize {
-    usize::from(sh.tun.cache).max(MIN_SLOTS) - READ_SLOTS
+fn most_sets<O: Os>(sh: &Shared<O>) -> usize {
+    let limit = usize::from(sh.tun.cache).max(MIN_SLOTS);
+    limit.min(sh.sets.slots()).saturating_sub(READ_SLOTS)
 }
 
 /// Page sets that writes use.
