@@ -259,6 +259,10 @@ fn leave_reason<R>(payload: Box<dyn Any + Send>) -> Exit<R> {
     }
 }
 
+/// `p_flag` of a process that exits, and of one in execve(2).
+const P_WEXIT: i32 = 0x2000;
+const P_INEXEC: i32 = 0x0400_0000;
+
 /// exit(2): other threads first, then AIO, files, memory.
 fn exit1(p: Kp<sys::proc_>) {
     let me = sched::current_tid();
@@ -278,6 +282,8 @@ fn exit1(p: Kp<sys::proc_>) {
     for t in others {
         sched::join(t);
     }
+    let mut mine = p;
+    mine.p_flag |= P_WEXIT;
     aio::rundown(p);
     for fp in with_state(p, |s| s.files.drain()) {
         file::fdrop(fp);
@@ -476,13 +482,15 @@ impl Proc {
     /// None so far.
     pub fn exec(&self) -> Sys<()> {
         self.call(|| {
-            aio::rundown(self.p);
             let mut p = self.p;
+            p.p_flag |= P_INEXEC;
+            aio::rundown(self.p);
             let old = Kp::new(p.p_vmspace);
             let base = with_state(p, |s| s.mmap_base);
             let new = vm::new_space(base);
             with_state(p, |s| prepare(new, s));
             p.p_vmspace = new.ptr();
+            p.p_flag &= !P_INEXEC;
             vm::release(old);
             Ok(())
         })
