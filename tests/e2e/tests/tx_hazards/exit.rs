@@ -25,8 +25,8 @@ fn exit_with_bytes_in_flight_to_a_peer_that_does_not_read() {
             // In flight, half queued, not begun; some cancelled before.
             let jobs = writes(p, s, seed, &[60_000, 60_000, BIG, 7000]);
             p.sleep(SOON);
-            for i in 0..seed as usize % 3 {
-                let _ = p.aio_cancel(s, Some(jobs[i])).unwrap();
+            for cb in jobs.into_iter().take(seed as usize % 3) {
+                let _ = p.aio_cancel(s, Some(cb)).unwrap();
             }
             p.sleep(SOON);
             p.exit(4)
