@@ -27,6 +27,8 @@ use crate::tx::{MAX_CHUNK, Tx, TxFlags, seq_lt};
 
 mod copy;
 mod pages;
+#[cfg(test)]
+mod tests;
 
 use copy::Copied;
 use pages::{READ_SLOTS, Wanted, attach, piece, sets_used};
@@ -206,18 +208,22 @@ impl<O: Os> Writes<O> {
                 self.hold = false;
             }
         }
-        // A job that a worker looks at ends when the worker has come back.
-        let watched = self.watched();
-        let over = |j: &O::Job| !seq_lt(upto, j.mark()) && Some(j.id()) != watched;
-        while self.sent.front().is_some_and(over) {
-            if let Some(job) = self.sent.pop_front() {
-                Self::over(os, job);
-                // A page set may be free now.
-                self.hold = false;
-                ended = true;
-            }
+        while let Some(job) = self.pop_acked(upto) {
+            Self::over(os, job);
+            // A page set may be free now.
+            self.hold = false;
+            ended = true;
         }
         ended
+    }
+
+    /// The first job that is queued, if it is acknowledged. One that a worker looks at ends when
+    /// the worker has come back.
+    fn pop_acked(&mut self, upto: u32) -> Option<O::Job> {
+        let watched = self.watched();
+        let over = |j: &&O::Job| !seq_lt(upto, j.mark()) && Some(j.id()) != watched;
+        self.sent.front().filter(over)?;
+        self.sent.pop_front()
     }
 
     /// A job ends with what it has sent.
@@ -237,15 +243,20 @@ impl<O: Os> Writes<O> {
             return false;
         };
         if os.leaving(job) && self.watched() != Some(id) {
-            if let Some(job) = self.sent.remove(id) {
-                self.orphans = true;
-                Self::over(os, job);
-            }
+            self.abandon(os, id);
             return true;
         }
         self.asked = true;
         os.retry_later();
         false
+    }
+
+    /// End a job early; its bytes are in flight.
+    fn abandon(&mut self, os: &mut O, id: JobId) {
+        self.orphans = true;
+        if let Some(job) = self.sent.remove(id) {
+            Self::over(os, job);
+        }
     }
 
     /// The same for all of them.
@@ -259,10 +270,7 @@ impl<O: Os> Writes<O> {
             let Some(id) = self.sent.find_mut(gone).map(|j| j.id()) else {
                 break;
             };
-            if let Some(job) = self.sent.remove(id) {
-                self.orphans = true;
-                Self::over(os, job);
-            }
+            self.abandon(os, id);
         }
         if !self.sent.is_empty() {
             self.asked = true;
@@ -394,9 +402,7 @@ impl<O: Os> Tx<O> {
         os.count(c, 1);
         self.writes.end_or_doom(os, job, Errno::ECANCELED);
         self.writes.acked(os, self.acked);
-        if !self.flags.contains(TxFlags::STOPPED) {
-            self.pump(sh, os);
-        }
+        self.pump(sh, os);
         true
     }
 
@@ -437,8 +443,7 @@ impl<O: Os> Tx<O> {
         }
         let mut locked = false;
         let mut moved = false;
-        while let Some(job) = self.writes.parked.front_mut() {
-            let partial = job.done() > 0;
+        while let Some(partial) = self.writes.parked.front().map(|j| j.done() > 0) {
             if let Some(why) = self.refusal(os, partial) {
                 if let Some(job) = self.writes.parked.pop_front() {
                     self.writes.end_or_doom(os, job, why);
@@ -446,9 +451,9 @@ impl<O: Os> Tx<O> {
                 continue;
             }
             match self.refill_one(sh, os, &mut locked) {
-                Step::Moved => moved = true,
-                Step::Again => {}
-                Step::Stop => break,
+                Some(Step::Moved) => moved = true,
+                Some(Step::Again) => {}
+                None => break,
             }
         }
         if locked {
@@ -461,34 +466,42 @@ impl<O: Os> Tx<O> {
 }
 
 impl<O: Os> Tx<O> {
-    /// One append for the first parked job.
-    fn refill_one(&mut self, sh: &mut Shared<O>, os: &mut O, locked: &mut bool) -> Step {
+    /// The send I/O lock, if it is not taken yet. `None`: a writer is inside.
+    pub(super) fn lock_io(&mut self, os: &mut O, locked: &mut bool) -> Option<()> {
+        if !*locked {
+            *locked = os.snd_io_trylock();
+            if !*locked {
+                self.writes.io_busy = true;
+                self.writes.kick(os);
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// One append for the first parked job. `None`: nothing more for now.
+    fn refill_one(&mut self, sh: &mut Shared<O>, os: &mut O, locked: &mut bool) -> Option<Step> {
         let w = &mut self.writes;
         let (jobs, span) = (w.jobs(), w.span);
-        let Some(job) = w.parked.front() else {
-            return Step::Stop;
-        };
+        let job = w.parked.front()?;
         let (done, len, copies) = (job.done(), job.len(), job.copies());
         let left = u32::try_from(len.saturating_sub(done)).unwrap_or(u32::MAX);
         let room = w.room(os, left, copies);
         if room == 0 {
             if done > 0 && os.nonblocking() {
                 // What fitted is the answer.
-                if let Some(job) = w.parked.pop_front() {
-                    w.copy = None;
-                    w.sent.push_back(job);
-                }
-                return Step::Again;
+                let job = w.parked.pop_front()?;
+                w.copy = None;
+                w.sent.push_back(job);
+                return Some(Step::Again);
             }
             w.starved = !copies && os.snd_used().saturating_sub(self.cred.in_flight()) < MAX_CHUNK;
-            return Step::Stop;
+            return None;
         }
         if copies {
             return self.append_copy(os, locked);
         }
-        let Some(job) = w.parked.front_mut() else {
-            return Step::Stop;
-        };
+        let job = w.parked.front_mut()?;
         if job.slot().is_none() {
             attach(sh, os, jobs, span, job);
         }
@@ -496,57 +509,40 @@ impl<O: Os> Tx<O> {
             if w.want.is_none() && !w.hold {
                 w.kick(os);
             }
-            return Step::Stop;
+            return None;
         };
-        let Some((off, held)) = piece(sh, job, slot) else {
-            // Cannot be: it was given for these bytes.
-            os.slot_unuse(slot);
-            job.set_slot(None);
-            return Step::Again;
-        };
+        let (off, held) = piece(sh, job, slot)?;
         let end = off + held;
         let n = room.min(u32::try_from(end - done).unwrap_or(0));
         let place = w.left.iter().position(Option::is_none);
         if done + n as usize == end && end < len && place.is_none() {
-            return Step::Stop;
+            return None;
         }
-        if !*locked {
-            if !os.snd_io_trylock() {
-                w.io_busy = true;
-                w.kick(os);
-                return Step::Stop;
-            }
-            *locked = true;
-        }
-        let Some(pages) = sh.sets.pages(slot) else {
-            // Cannot be: the job uses the slot.
-            job.set_slot(None);
-            return Step::Stop;
-        };
+        self.lock_io(os, locked)?;
+        let w = &mut self.writes;
+        let job = w.parked.front_mut()?;
+        let pages = sh.sets.pages(slot)?;
         let at = (job.addr().wrapping_add(off as u64) & PAGE_MASK) as usize + (done - off);
         if os.snd_append_pages(job, slot, pages, at as u32, n).is_err() {
             os.retry_later();
-            return Step::Stop;
+            return None;
         }
         let done = done + n as usize;
         job.set_done(done);
         job.set_mark(self.acked.wrapping_add(os.snd_used()));
         if done == len {
-            if let Some(job) = w.parked.pop_front() {
-                w.sent.push_back(job);
-            }
+            let job = w.parked.pop_front()?;
+            w.sent.push_back(job);
         } else if done == end {
             // On to the next piece; this one's pages stay until it is acknowledged.
             let mark = job.mark();
             job.set_slot(None);
-            if let Some(l) = place.and_then(|i| w.left.get_mut(i)) {
-                *l = Some((slot, mark));
-            }
+            *w.left.get_mut(place?)? = Some((slot, mark));
             attach(sh, os, jobs, span, job);
             // The piece after that can be held meanwhile.
             w.kick(os);
         }
-        Step::Moved
+        Some(Step::Moved)
     }
 
     /// Jobs, marks and page sets agree (I1, I3).
@@ -598,5 +594,4 @@ const PAGE_MASK: u64 = 4095;
 enum Step {
     Moved,
     Again,
-    Stop,
 }

@@ -44,10 +44,8 @@ impl Sgl {
             self.len = total;
             return len;
         }
-        if self.used >= self.cap {
-            return 0;
-        }
-        let Some(seg) = self.segs.get_mut(self.used) else {
+        let room = self.segs.get_mut(..self.cap).unwrap_or_default();
+        let Some(seg) = room.get_mut(self.used) else {
             return 0;
         };
         *seg = (addr, len);

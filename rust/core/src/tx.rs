@@ -99,16 +99,9 @@ pub fn max_imm_payload(credits: u8) -> u32 {
     (u32::from(credits) * 16).saturating_sub(16).min(MAX_IMM)
 }
 
-impl<O: Os> Default for Tx<O> {
-    fn default() -> Self {
-        Tx::new()
-    }
-}
-
 impl<O: Os> Tx<O> {
     /// Before the connection is up.
-    #[must_use]
-    pub fn new() -> Tx<O> {
+    pub(crate) fn new() -> Tx<O> {
         Tx {
             cred: TxCredits::new(0),
             flags: TxFlags::empty(),
@@ -391,9 +384,8 @@ impl<O: Os> Tx<O> {
             let d = &*d;
             let r = wr::send(os, Queue::Ofld, len, |b| {
                 let _ = wr.emit(b);
-                if let Some(to) = b.get_mut(OfldTxData::HDR_LEN..OfldTxData::HDR_LEN + d.len()) {
-                    to.copy_from_slice(d);
-                }
+                let to = b.get_mut(OfldTxData::HDR_LEN..OfldTxData::HDR_LEN + d.len());
+                let _ = to.map(|to| to.copy_from_slice(d));
             });
             if r.is_err() {
                 return Pass::NoWr;
@@ -401,9 +393,8 @@ impl<O: Os> Tx<O> {
         } else {
             let r = wr::send(os, Queue::Ofld, len, |b| {
                 let _ = wr.emit(b);
-                if let Some(to) = b.get_mut(OfldTxData::HDR_LEN..) {
-                    let _ = wire::emit_dsgl(sgl.segs(), to);
-                }
+                let to = b.get_mut(OfldTxData::HDR_LEN..);
+                let _ = to.map(|to| wire::emit_dsgl(sgl.segs(), to));
             });
             if r.is_err() {
                 return Pass::NoWr;
@@ -439,7 +430,6 @@ impl<O: Os> Tx<O> {
     pub(crate) fn settle(&mut self, sh: &mut Shared<O>, os: &mut O) {
         if !self.flags.contains(TxFlags::SEND_FIN)
             || !self.may_send()
-            || self.writes.more_to_come()
             || os.snd_used() != self.cred.in_flight()
         {
             return;

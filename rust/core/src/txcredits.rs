@@ -197,3 +197,31 @@ impl TxCredits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> TxCredits {
+        let mut c = TxCredits::new(40);
+        assert_eq!(c.take(5, 1000, false), Ok(()));
+        assert_eq!(c.check(), Ok(()));
+        c
+    }
+
+    #[test]
+    fn the_check_sees_what_does_not_add_up() {
+        let mut c = some();
+        c.avail += 1;
+        assert_eq!(c.check(), Err("tx credits are not conserved"));
+        let mut c = some();
+        c.plen += 1;
+        assert_eq!(c.check(), Err("payload of the txsd ring does not add up"));
+        let mut c = some();
+        c.nocompl = 6;
+        assert_eq!(
+            c.check(),
+            Err("more credits without completion than outstanding")
+        );
+    }
+}

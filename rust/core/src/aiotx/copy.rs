@@ -84,49 +84,36 @@ impl<O: Os> Tx<O> {
             }
         }
         self.writes.acked(os, self.acked);
-        if !self.flags.contains(TxFlags::STOPPED) {
-            self.pump(sh, os);
-        }
+        self.pump(sh, os);
     }
 
     /// Append what was copied for the first job.
-    pub(super) fn append_copy(&mut self, os: &mut O, locked: &mut bool) -> Step {
+    pub(super) fn append_copy(&mut self, os: &mut O, locked: &mut bool) -> Option<Step> {
+        if self.writes.copy.is_none() {
+            if self.writes.want.is_none() {
+                self.writes.kick(os);
+            }
+            return None;
+        }
+        self.lock_io(os, locked)?;
         let w = &mut self.writes;
-        let Some(job) = w.parked.front_mut() else {
-            return Step::Stop;
-        };
-        if w.copy.is_none() {
-            if w.want.is_none() {
-                w.kick(os);
-            }
-            return Step::Stop;
-        }
-        if !*locked {
-            if !os.snd_io_trylock() {
-                w.io_busy = true;
-                w.kick(os);
-                return Step::Stop;
-            }
-            *locked = true;
-        }
+        let job = w.parked.front_mut()?;
         if job.done() == 0 || !seq_lt(self.acked, job.mark()) {
             // Nothing of it that pages are held for is in flight.
             job.set_mark(self.acked);
         }
-        if let Some(c) = w.copy.take() {
-            os.snd_append(job, c.m);
-            os.count(Counter::TxCopiedOctets, u64::from(c.len));
-            job.set_done(job.done() + c.len as usize);
-        }
-        if job.done() >= job.len()
-            && let Some(job) = w.parked.pop_front()
-        {
+        let c = w.copy.take()?;
+        os.snd_append(job, c.m);
+        os.count(Counter::TxCopiedOctets, u64::from(c.len));
+        job.set_done(job.done() + c.len as usize);
+        if job.done() >= job.len() {
+            let job = w.parked.pop_front()?;
             if w.sent.is_empty() && job.mark() == self.acked {
                 Writes::over(os, job);
             } else {
                 w.sent.push_back(job);
             }
         }
-        Step::Moved
+        Some(Step::Moved)
     }
 }

@@ -58,8 +58,8 @@ pub(super) fn piece<O: Os>(sh: &Shared<O>, job: &O::Job, slot: u16) -> Option<(u
     let key = sh.sets.key(slot)?;
     let off = usize::try_from(key.addr.wrapping_sub(job.addr())).ok()?;
     let len = key.len as usize;
-    let here = job.done() >= off && job.done() - off < len && off + len <= job.len();
-    here.then_some((off, len))
+    job.done().checked_sub(off).filter(|d| *d < len)?;
+    Some((off, len))
 }
 
 fn give<O: Os>(os: &mut O, slot: u16, job: &mut O::Job) {
@@ -172,10 +172,8 @@ impl<O: Os> Tx<O> {
             }
             let later = |j: &O::Job| j.id() != id && j.slot().is_some();
             if let Some(job) = w.parked.find_mut(later) {
-                if let Some(slot) = job.slot() {
-                    os.slot_unuse(slot);
-                    job.set_slot(None);
-                }
+                os.slot_unuse(job.slot()?);
+                job.set_slot(None);
             } else if w.span > MIN_SPAN {
                 w.span /= 2;
                 let job = w.parked.front()?;
@@ -244,8 +242,6 @@ impl<O: Os> Tx<O> {
             }
         }
         self.writes.acked(os, self.acked);
-        if !self.flags.contains(TxFlags::STOPPED) {
-            self.pump(sh, os);
-        }
+        self.pump(sh, os);
     }
 }

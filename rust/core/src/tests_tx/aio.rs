@@ -8,10 +8,10 @@ use crate::aiotx::PIECE;
 use crate::errno::Errno;
 use crate::os::Counter;
 
-pub(super) const ADDR: u64 = 0x10_0123;
+pub(crate) const ADDR: u64 = 0x10_0123;
 
 /// Bytes sent so far.
-pub(super) fn sent(r: &Rig) -> u64 {
+pub(crate) fn sent(r: &Rig) -> u64 {
     r.os.wrs
         .iter()
         .map(|w| match w {
@@ -21,7 +21,7 @@ pub(super) fn sent(r: &Rig) -> u64 {
         .sum()
 }
 
-pub(super) fn ended(r: &Rig, id: usize) -> Option<Result<usize, Errno>> {
+pub(crate) fn ended(r: &Rig, id: usize) -> Option<Result<usize, Errno>> {
     r.os.ended.get(&id).copied()
 }
 

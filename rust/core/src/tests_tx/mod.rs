@@ -1,15 +1,15 @@
 //! Tests of connection life, transmit and open.
 
-mod aio;
+pub(crate) mod aio;
 mod aio_end;
 mod copy;
 mod credits;
 mod exit;
-mod fake;
+pub(crate) mod fake;
 mod life;
 mod open;
 mod plain;
-mod rig;
+pub(crate) mod rig;
 mod rng;
 mod schedule;
 mod sgl;

@@ -414,6 +414,35 @@ fn so_snd_grows_by_itself() {
     assert_eq!(r.os.hiwat, 32768 + 8192, "7/8 again first");
 }
 
+#[test]
+fn the_fin_waits_for_credits() {
+    // Sixteen, of which five requests of three credits leave one.
+    let mut r = Rig::with_credits(18);
+    for _ in 0..5 {
+        r.write(17);
+    }
+    let fins = |r: &Rig| r.count(|w| matches!(w, Wr::Close));
+    r.shutdown();
+    assert_eq!(fins(&r), 0);
+    r.ack(1);
+    assert_eq!(fins(&r), 1);
+}
+
+#[test]
+fn an_abort_waits_for_the_flowc() {
+    let mut r = Rig::fresh();
+    r.os.no_wr = 3;
+    r.establish(66);
+    r.drop_now();
+    assert_eq!(r.os.wrs, []);
+    r.retry();
+    assert_eq!(r.os.wrs, [], "nor then");
+    r.retry();
+    assert!(matches!(r.os.wrs[..], [Wr::Flowc(_), Wr::AbortReq { .. }]));
+    r.abort_rpl();
+    r.nothing_left();
+}
+
 /// How the work requests for two segments and for a byte less are cut, then those for two when
 /// TCP_NODELAY has changed.
 fn aligns(tx_align: bool, nagle: bool) -> std::vec::Vec<TxAlign> {

@@ -223,3 +223,23 @@ fn what_little_is_left_waits_for_the_next_write_if_credits_are_scarce() {
     assert_eq!(held(&r), 0);
     assert_eq!(sent(&r), 40_000 * (id as u64 + 1));
 }
+
+#[test]
+fn a_write_that_makes_so_snd_grow_makes_room_for_jobs() {
+    let mut r = rig(255, 32 * K, 0, 0);
+    r.os.lowat = 6 * K;
+    r.aio(1, ADDR, 27_000);
+    r.work();
+    r.aio(2, ADDR + 0x100_0000, 30_000);
+    r.work();
+    assert_eq!(sent(&r), 27_000, "too little room for the second");
+    r.os.auto_max = 256 * K;
+    let before = sent(&r);
+    // write(2) takes what is left and the mark goes up.
+    let left = r.os.hiwat - r.os.used();
+    r.os.append(left, true);
+    r.output();
+    assert!(sent(&r) > before + u64::from(left), "{} {left}", sent(&r));
+    r.ack_all();
+    assert_eq!(ended(&r, 2), Some(Ok(30_000)));
+}
