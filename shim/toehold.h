@@ -476,9 +476,13 @@ bool th_pages_valid(struct th_pages *);
 void th_job_space(struct kaiocb *, uint64_t *space, uint32_t *generation);
 /*
  * INP.  May `n' more pages be wired, for the adapter and for the job's
- * process?  If so they are charged, and th_pages_hold() must follow.
+ * process?  If so they are charged, and th_pages_hold() must follow; else the
+ * answer is whose limit it was.
  */
-bool th_pages_budget(struct th_tom *, struct kaiocb *, uint32_t n);
+#define TH_BUDGET_OK		0
+#define TH_BUDGET_ADAPTER	1
+#define TH_BUDGET_PROCESS	2
+uint32_t th_pages_budget(struct th_tom *, struct kaiocb *, uint32_t n);
 /*
  * INP.  Move up to `max' bytes from so_rcv to byte `off' of the pages;
  * returns the number moved.

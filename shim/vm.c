@@ -94,45 +94,46 @@ th_owner_limit(struct th_tom *tom, struct kaiocb *job)
 	return (pages > wired ? MIN(limit, pages - wired) : 0);
 }
 
-bool
+uint32_t
 th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
 {
 	struct th_owner *o;
 	struct vmspace *vm;
 	u_long limit, own;
-	bool ok, small;
+	uint32_t why;
 
 	vm = job->userproc->p_vmspace;
 	limit = tom->max_wired;
 	own = th_owner_limit(tom, job);
 	/* The last eighth is for small pieces, so that nobody starves. */
-	small = n <= atop(64 * 1024) + 1;
-	if (!small) {
+	if (n > atop(64 * 1024) + 1) {
 		limit -= limit / 8;
 		own -= own / 8;
 	}
-	/* A read can be copied; a write has no other way than small pieces. */
-	if (small && (job->uaiocb.aio_lio_opcode & LIO_WRITE) != 0)
-		own = ULONG_MAX;
 	mtx_lock(&th_owner_lock);
 	o = th_owner_find(vm);
-	ok = tom->gauge[TH_GAUGE_WIRED] + n <= limit &&
-	    (o == NULL ? 0 : o->pages) + n <= own;
-	if (ok && o == NULL) {
+	if ((o == NULL ? 0 : o->pages) + n > own)
+		why = TH_BUDGET_PROCESS;
+	else if (tom->gauge[TH_GAUGE_WIRED] + n > limit)
+		why = TH_BUDGET_ADAPTER;
+	else
+		why = TH_BUDGET_OK;
+	if (why == TH_BUDGET_OK && o == NULL) {
 		o = malloc(sizeof(*o), M_TOEHOLD, M_NOWAIT | M_ZERO);
 		if (o != NULL) {
 			o->vm = vm;
 			LIST_INSERT_HEAD(&th_owners[th_owner_hash(vm)], o,
 			    link);
 		}
-		ok = o != NULL;
+		if (o == NULL)
+			why = TH_BUDGET_ADAPTER;
 	}
-	if (ok) {
+	if (why == TH_BUDGET_OK) {
 		o->pages += n;
 		th_gauge(tom, TH_GAUGE_WIRED, n);
 	}
 	mtx_unlock(&th_owner_lock);
-	return (ok);
+	return (why);
 }
 
 static void

@@ -345,12 +345,10 @@ impl<O: Os> Conn<O> {
         }
     }
 
-    /// Others are short of wired pages or page pods: let go of page sets that nobody uses.
-    pub fn relieve(&mut self, os: &mut O) {
-        let before = self.sh.sets.taken();
-        let _ = self.sh.sets.release_idle(os);
-        let gone = before - self.sh.sets.taken();
-        os.count(Counter::CacheEvict, gone as u64);
+    /// Others are short of wired pages or page pods, or the process with this address space is:
+    /// let go of page sets that nobody uses.
+    pub fn relieve(&mut self, os: &mut O, space: Option<u64>) {
+        self.sh.sets.relieve(os, space);
     }
 
     /// True if the value can be freed: no CPL is to come, the kernel let go of the tcpcb, no

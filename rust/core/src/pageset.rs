@@ -359,6 +359,19 @@ impl<O: Os> PageSets<O> {
         self.slots.as_ref().len()
     }
 
+    /// Release the sets without users, of one address space if that is given, because others
+    /// need the room. To the counters that is eviction.
+    pub fn relieve(&mut self, os: &mut O, space: Option<u64>) {
+        for i in 0..self.slots.as_ref().len() {
+            let id = u16::try_from(i).unwrap_or(LOOSE);
+            let its = |k: &PageKey| space.is_none_or(|s| s == k.space);
+            if self.key(id).is_some_and(its) && os.slot_users(id) == 0 {
+                os.count(Counter::CacheEvict, 1);
+                self.drop_slot(os, i);
+            }
+        }
+    }
+
     /// Slots held or reserved.
     #[must_use]
     pub fn taken(&self) -> usize {

@@ -1,7 +1,7 @@
 //! What connections of one adapter share: identifiers, page pods, the retry of shortages, and
 //! the teardown of what has ended.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use kpi::mem::{Arc, Last, Link, Linked, Slice, Sole, Stack, Wait};
 use kpi::mtx::Mutex;
@@ -22,6 +22,9 @@ use crate::toepcb::{SLOTS, Toepcb};
 const RETRY_MS: u32 = 1;
 /// And no longer than this.
 const RETRY_MS_MAX: u32 = 256;
+
+/// No address space has this name.
+const EVERYBODY: u64 = u64::MAX;
 
 /// Counters beyond those of core; the numbers are places in the shim's table.
 #[derive(Clone, Copy)]
@@ -75,8 +78,9 @@ pub struct Adapter {
     pub dead_lctx: Stack<Sole<Lctx>>,
     /// A listener, an answered SYN or a tid met a shortage: look at them all.
     sweep: AtomicBool,
-    /// Wired pages or page pods are short: idle page sets of all connections are to go.
-    pressure: AtomicBool,
+    /// Wired pages or page pods are short: idle page sets are to go, [`EVERYBODY`]'s or those of
+    /// one address space; 0 for none.
+    pressure: AtomicU64,
     retry_ms: AtomicU32,
 }
 
@@ -114,7 +118,7 @@ impl Adapter {
             dead: Stack::default(),
             dead_lctx: Stack::default(),
             sweep: AtomicBool::new(false),
-            pressure: AtomicBool::new(false),
+            pressure: AtomicU64::new(0),
             retry_ms: AtomicU32::new(RETRY_MS),
         })
     }
@@ -139,7 +143,7 @@ impl Adapter {
     pub fn ppod_alloc(&self, n: u32) -> Option<Ppods> {
         let p = self.ppods.lock().alloc(n);
         if p.is_none() {
-            self.pressure();
+            self.pressure(None);
         }
         let p = p?;
         self.tom.gauge(Gauge::Ppods, i64::from(n));
@@ -173,15 +177,28 @@ impl Adapter {
         self.toepcbs.load(Ordering::Acquire)
     }
 
-    /// Ask every connection to let go of page sets that it only keeps.
-    pub fn pressure(&self) {
-        self.pressure.store(true, Ordering::Release);
+    /// Ask connections to let go of page sets that they only keep: all, or those of one address
+    /// space.
+    pub fn pressure(&self, space: Option<u64>) {
+        self.press(space.unwrap_or(EVERYBODY));
         self.retry_soon();
+    }
+
+    fn press(&self, who: u64) {
+        // Two at a time are as good as everybody.
+        let join = |now| match now {
+            0 => Some(who),
+            n if n == who => None,
+            _ => Some(EVERYBODY),
+        };
+        let _ = self
+            .pressure
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
     }
 
     /// Memory is short; the retry task comes at once.
     pub fn lowmem(&self) {
-        self.pressure.store(true, Ordering::Release);
+        self.press(EVERYBODY);
     }
 
     /// Page pods in all, and the longest run of free ones.
@@ -238,10 +255,12 @@ impl Adapter {
     pub fn retry(&self) {
         self.dead_lctx.drain(drop);
         self.bury();
-        if self.pressure.swap(false, Ordering::AcqRel) {
+        let who = self.pressure.swap(0, Ordering::AcqRel);
+        if who != 0 {
+            let space = (who != EVERYBODY).then_some(who);
             self.tids.each(|_, e| {
                 if let Tid::Toep(t) = &*e {
-                    Toepcb::relieve(t);
+                    Toepcb::relieve(t, space);
                 }
             });
         }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use kpi::aio::JobList;
+use kpi::aio::{JobList, Short};
 use kpi::inp::Inside;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Slice};
@@ -534,10 +534,13 @@ impl Os for Kos {
     }
 
     fn charge_pages(&mut self, job: &KJob, n: u32) -> bool {
-        let ok = job.0.budget(self.side.adapter.tom, n);
-        if !ok {
-            self.side.adapter.pressure();
+        let adapter = &self.side.adapter;
+        match job.0.budget(adapter.tom, n) {
+            Ok(()) => return true,
+            Err(Short::Adapter) => adapter.pressure(None),
+            // Its own idle sets go, and nobody else's.
+            Err(Short::Process) => adapter.pressure(Some(job.0.space().0)),
         }
-        ok
+        false
     }
 }

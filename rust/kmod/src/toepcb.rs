@@ -250,11 +250,12 @@ impl Toepcb {
         }
     }
 
-    /// Others are short of what this connection's idle page sets hold. No lock held.
-    pub fn relieve(this: &Arc<Toepcb>) {
+    /// Others are short of what this connection's idle page sets hold, or the process with this
+    /// address space is. No lock held.
+    pub fn relieve(this: &Arc<Toepcb>, space: Option<u64>) {
         let _vnet = this.vnet.enter();
         let mut g = this.inp().lock();
-        let _ = Self::run(this, &mut g, |conn, os| conn.relieve(os));
+        let _ = Self::run(this, &mut g, |conn, os| conn.relieve(os, space));
     }
 
     /// Do what an outcome says. The lock goes.

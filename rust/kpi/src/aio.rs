@@ -72,6 +72,15 @@ pub struct Job(NonNull<sys::kaiocb>);
 // SAFETY: owned by whoever has the value; the shim's calls on it are from any thread.
 unsafe impl Send for Job {}
 
+/// Whose budget of wired pages is used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Short {
+    /// That of all connections of the adapter.
+    Adapter,
+    /// That of the job's process.
+    Process,
+}
+
 /// The word of a job that is ours: slot, a flag, mark.
 mod word {
     pub(super) const SLOT: usize = 0xffff;
@@ -247,10 +256,16 @@ impl Job {
 
     /// May `n` more pages be wired? If so they are charged, and [`crate::pages::Pages::hold`]
     /// must follow.
-    #[must_use]
-    pub fn budget(&self, tom: Tom, n: u32) -> bool {
+    ///
+    /// # Errors
+    /// Whose limit it was.
+    pub fn budget(&self, tom: Tom, n: u32) -> Result<(), Short> {
         // SAFETY: live handle, owned job.
-        unsafe { sys::th_pages_budget(tom.as_ptr(), self.as_ptr(), n) }
+        match unsafe { sys::th_pages_budget(tom.as_ptr(), self.as_ptr(), n) } {
+            sys::TH_BUDGET_OK => Ok(()),
+            sys::TH_BUDGET_PROCESS => Err(Short::Process),
+            _ => Err(Short::Adapter),
+        }
     }
 
     /// The process exits or execs.

@@ -409,3 +409,23 @@ fn sets_of_another_address_space_are_not_stale() {
         let _ = b.sets.fill(&mut b.os, t, Err(Errno::EFAULT));
     }
 }
+
+#[test]
+fn relief_of_one_address_space_leaves_the_others() {
+    let mut b = Bench::new();
+    let (k0, k1, k2) = (b.key(0, 4096), b.key(1, 4096), b.key(2, 4096));
+    let k1 = PageKey {
+        space: k0.space + 1,
+        ..k1
+    };
+    b.put(k0).unwrap();
+    let (s1, s2) = (b.put(k1).unwrap(), b.put(k2).unwrap());
+    b.os.slot_use(s2);
+    b.sets.relieve(&mut b.os, Some(k0.space));
+    assert_eq!(b.find(&k0), None);
+    assert_eq!((b.find(&k1), b.find(&k2)), (Some(s1), Some(s2)));
+    assert_eq!(b.os.counter(Counter::CacheEvict), 1);
+    b.sets.relieve(&mut b.os, None);
+    assert_eq!((b.find(&k1), b.find(&k2)), (None, Some(s2)));
+    b.os.slot_unuse(s2);
+}

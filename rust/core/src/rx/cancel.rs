@@ -27,9 +27,8 @@ impl<O: Os> Rx<O> {
                     a.stop = Some(Stop::Cancel);
                     *b = Buf::Invalidating(a);
                 }
-                Buf::Landed(a, n, fate) if a.job.id() == id => {
-                    let eof = fate == Fate::Eof;
-                    *b = Buf::Landed(a, n, if eof { fate } else { Fate::Cancel });
+                Buf::Landed(a, n, _) if a.job.id() == id => {
+                    *b = Buf::Landed(a, n, Fate::Cancel);
                 }
                 Buf::Back(job) if job.id() == id => self.end_cancelled(sh, os, job),
                 other => {

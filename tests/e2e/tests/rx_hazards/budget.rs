@@ -262,6 +262,66 @@ fn a_process_has_a_budget() {
     quiet(bed);
 }
 
+/// Keeps two buffers of four pages cached on an idle connection while `work` goes on, and reads
+/// into them again: how many of the two had to be wired anew.
+fn bystander(bed: &Bed, work: impl FnOnce(&Bed)) -> u64 {
+    let k = bed.k.api();
+    let r = reader(bed, move |p, s| {
+        let va = p.mmap(32_768, Prot::RW).unwrap();
+        let mut misses = 0;
+        let mut at = 0;
+        for turn in 0..2 {
+            let before = stat(k, "cache_misses");
+            let jobs = [va, va + 16_384].map(|va| (va, p.aio_read(s, va, 16_384).unwrap()));
+            p.sleep(SOON);
+            misses = stat(k, "cache_misses") - before;
+            go(p, s);
+            for (va, cb) in jobs {
+                let n = p.aio_wait(cb).unwrap();
+                at = check(p, va, n, 5, at);
+            }
+            if turn == 0 {
+                p.sleep(Duration::from_secs(2));
+            }
+        }
+        go(p, s);
+        misses
+    });
+    let c = peer(bed, |p, s| {
+        for i in 0..2 {
+            ready(p, s);
+            p.send_all(s, &pattern::bytes(5, i * 32_768, 32_768))
+                .unwrap();
+        }
+        ready(p, s);
+        p.close(s).unwrap();
+    });
+    bed.k.run_for(ukern::sched::SBT_1S / 2);
+    work(bed);
+    c.join();
+    r.join()
+}
+
+/// A process at its limit makes its own idle connections give way, and no other process's.
+#[test]
+fn a_process_at_its_limit_leaves_others_their_buffers() {
+    let bed = Bed::up(1045);
+    bed.set("max_wired_proc", 12);
+    let again = bystander(&bed, |bed| {
+        let (_, copied) = two(bed, process(), 40_000);
+        assert!(copied > 300_000, "{copied}");
+    });
+    assert_eq!(again, 0, "the bystander's buffers were taken");
+    // The adapter's limit is everybody's.
+    bed.set("max_wired", 20);
+    bed.set("max_wired_proc", 20);
+    let again = bystander(&bed, |bed| {
+        two(bed, process(), 40_000);
+    });
+    assert!(again > 0, "the bystander kept what others needed");
+    quiet(bed);
+}
+
 /// `toe.memlock`: RLIMIT_MEMLOCK counts what is wired here, and bytes that do not fit are copied.
 #[test]
 fn rlimit_memlock_counts_if_asked() {
@@ -279,7 +339,7 @@ fn rlimit_memlock_counts_if_asked() {
     quiet(bed);
 }
 
-/// A write needs pages, however little the process may have: it is sent in small pieces.
+/// A write goes on, however little the process may have.
 #[test]
 fn writes_go_on_without_a_budget_of_the_process() {
     let bed = Bed::up(1060);

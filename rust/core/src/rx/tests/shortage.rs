@@ -250,3 +250,38 @@ fn a_reader_inside_delays_the_copy() {
     b.expect(r, 100);
     b.finish();
 }
+
+#[test]
+fn pages_given_up_by_an_ended_read_are_there_for_the_next_at_once() {
+    let mut b = Bench::ddp_on();
+    b.os.page_budget = 5;
+    let r0 = b.read_new(3 * 4096);
+    b.settle();
+    let r1 = b.read_new(3 * 4096);
+    b.settle();
+    assert!(b.os.retry, "no room for both");
+    b.os.retry = false;
+    // No timer is needed.
+    b.recv(3 * 4096, true);
+    b.expect(r0, 3 * 4096);
+    b.recv(3 * 4096, true);
+    b.expect(r1, 3 * 4096);
+    assert_eq!(b.counter(Counter::RxCopiedNoBudget), 0);
+    assert!(b.counter(Counter::RxPlacedOctets) > 3 * 4096);
+    b.finish();
+}
+
+#[test]
+fn no_more_sets_than_the_setting_are_kept_when_reads_end() {
+    let mut b = Bench::ddp_on();
+    b.sh.tun.cache = 1;
+    b.sh.sets.set_limit(1);
+    let reads = [(); 4].map(|()| b.read_new(4096));
+    b.settle();
+    b.recv(4 * 4096, true);
+    for r in reads {
+        b.expect(r, 4096);
+    }
+    assert_eq!(b.sh.sets.taken(), 1);
+    b.finish();
+}
