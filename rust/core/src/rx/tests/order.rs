@@ -451,3 +451,18 @@ fn nothing_is_posted_while_a_reader_is_inside() {
     b.expect(r1, 4096);
     b.finish();
 }
+
+#[test]
+fn falling_out_with_nothing_placed_does_not_end_a_read_that_has_bytes() {
+    let mut b = Bench::ddp_on();
+    b.recv(1000, false);
+    let r = b.read_new(4096);
+    b.settle();
+    assert!(b.pending(r) && b.card.arms == 2);
+    b.card.fall_out();
+    b.recv(1000, false);
+    assert!(b.pending(r), "nobody pushed");
+    b.recv(2096, false);
+    b.expect(r, 4096);
+    b.finish();
+}
