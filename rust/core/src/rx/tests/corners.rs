@@ -380,3 +380,24 @@ fn broken_rules_are_noticed() {
     assert_eq!(b.counter(Counter::CancelClean), 2);
     b.finish();
 }
+
+/// A buffer came back empty, and what its read is to have lies in so_rcv with a reader inside:
+/// a cancel does not wait for the reader, and leaves the bytes.
+#[test]
+fn an_empty_landed_buffer_is_cancelled_at_once() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.settle_work();
+    // They come before the buffer is armed.
+    b.card.recv(20, true);
+    b.exec();
+    b.os.reader_inside = true;
+    b.settle();
+    let landed = |b: &Buf<_>| matches!(b, Buf::Landed(_, 0, _));
+    assert!(b.rx.bufs.iter().any(landed) && b.pending(r));
+    assert!(b.cancel(r.id));
+    assert_eq!(b.os.result(r.id), Some(Err(Errno::ECANCELED)));
+    b.os.reader_inside = false;
+    assert_eq!(b.os.plain_read(100), stream(b.pos, 20));
+    b.finish();
+}
