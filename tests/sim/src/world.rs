@@ -350,7 +350,7 @@ impl World {
         {
             for e in 0..self.ends.len() {
                 if self.ends[e].up && !self.ends[e].over {
-                    self.call(e, |conn, os| conn.relieve(os));
+                    self.call(e, |conn, os| conn.relieve(os, None));
                 }
             }
         }

@@ -105,7 +105,7 @@ fn pods_change_hands(ctrl_per_port: bool) {
             w.cancel(e, id);
         }
         quiet(&mut w, e);
-        w.call(e, |conn, os| conn.relieve(os));
+        w.call(e, |conn, os| conn.relieve(os, None));
     }
     let host = w.ends[b].host;
     w.card
