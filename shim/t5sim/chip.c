@@ -57,6 +57,26 @@ ts_speed_cap(u_int speed)
 	return (cap);
 }
 
+/*
+ * How long data waits for a DDP buffer, ns, and how much of it is handed over then. Programs
+ * of a kernel, above all of one that is emulated, are slower than those of the test kernel
+ * that the card's own defaults are for; and FreeBSD's TOE driver takes for granted, and
+ * asserts with INVARIANTS, that nothing more comes while it posts the buffer that the first
+ * bytes made it post.
+ */
+#define TS_INDICATE_HOLD	50000000
+#define TS_INDICATE_SIZE	65535
+
+static void
+ts_knob_default(struct ts_softc *ts, const char *name, uint64_t value)
+{
+	uint32_t i;
+
+	for (i = 0; i < t5sim_nknobs(); i++)
+		if (strcmp(t5sim_knob_name(i), name) == 0)
+			(void)t5sim_knob_set(ts->card, i, value);
+}
+
 /* May sleep. Registers are there already. */
 void
 ts_t4nex_init(struct ts_softc *ts)
@@ -80,6 +100,8 @@ ts_t4nex_init(struct ts_softc *ts)
 		    ts_speed_cap(ts->info.line_rate);
 	}
 	ts_sched_init(ts);
+	ts_knob_default(ts, "indicate_hold", TS_INDICATE_HOLD);
+	ts_knob_default(ts, "indicate_size", TS_INDICATE_SIZE);
 }
 
 void

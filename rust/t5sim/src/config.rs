@@ -88,7 +88,8 @@ pub struct Config {
     /// How long data waits in the card for the host to post a DDP buffer before it is delivered
     /// as an "indicate" (`CPL_RX_DATA` with `ddp_off` 0), ns.
     pub indicate_hold: Nanos,
-    /// Most bytes of one indicate; the rest waits another `indicate_hold`. 0: no limit.
+    /// Most bytes of one indicate, a single CPL then; the rest waits another `indicate_hold`. 0:
+    /// no limit, a CPL for each segment.
     pub indicate_size: u32,
     /// The DDP push timer, ns: how long after a PSH a partly filled buffer is handed back. 0: at
     /// once, with the placement's own `CPL_RX_DATA_DDP`; otherwise by `CPL_RX_DDP_COMPLETE`.

@@ -163,24 +163,43 @@ impl Card {
             self.flush_held(now, c, false);
             return;
         }
-        if let Some(mut chunk) = c.held.pop_front() {
-            if chunk.len() > limit {
-                let n = usize::try_from(limit).unwrap_or(0);
-                let data = chunk.bytes().get(..n).unwrap_or(&[]).to_vec();
-                let head = Chunk {
-                    seq: chunk.seq,
-                    data,
-                    from: 0,
-                    psh: false,
-                };
-                chunk.advance(limit);
-                c.held.push_front(chunk);
-                chunk = head;
-            }
+        if let Some(chunk) = self.held_up_to(c, limit) {
             c.held_bytes = c.held_bytes.saturating_sub(chunk.len());
             self.rx_data(now, c, chunk, false);
         }
         self.arm_hold(now, c);
+    }
+
+    /// Takes at most so many of the bytes held, in one stretch.
+    fn held_up_to(&mut self, c: &mut Conn, limit: u32) -> Option<Chunk> {
+        let mut all = c.held.pop_front()?;
+        if all.len() > limit {
+            let n = usize::try_from(limit).unwrap_or(0);
+            let data = all.bytes().get(..n).unwrap_or(&[]).to_vec();
+            let seq = all.seq;
+            all.advance(limit);
+            c.held.push_front(all);
+            let (from, psh) = (0, false);
+            return Some(Chunk {
+                seq,
+                data,
+                from,
+                psh,
+            });
+        }
+        while c
+            .held
+            .front()
+            .is_some_and(|next| all.len().saturating_add(next.len()) <= limit)
+        {
+            let Some(next) = c.held.pop_front() else {
+                break;
+            };
+            all.data.extend_from_slice(next.bytes());
+            all.psh = next.psh;
+            self.recycle(next.data);
+        }
+        Some(all)
     }
 
     /// CPL_RX_DATA_ACK: credits for the window, or a nudge to deliver what is held back.

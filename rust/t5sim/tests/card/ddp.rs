@@ -525,6 +525,25 @@ fn indicates_are_cut_to_size() {
 }
 
 #[test]
+fn an_indicate_takes_whole_segments_as_they_fit() {
+    let (mut r, a, b) = setup(Config {
+        indicate_size: 10_000,
+        seg_min: 3_000,
+        seg_max: 3_000,
+        ..Config::default()
+    });
+    r.send_pattern(a, 1, 0, 30_000);
+    r.recv_bytes(b, 9_000);
+    assert_eq!(r.card.stats().indicates, 1);
+    assert_eq!(r.recv[&b].data, pattern(1, 0, 9_000));
+    let t0 = r.now;
+    r.recv_bytes(b, 30_000);
+    assert_eq!(r.card.stats().indicates, 4);
+    assert_eq!(r.recv[&b].data, pattern(1, 0, 30_000));
+    assert!(r.now - t0 >= 2 * r.card.config().indicate_hold);
+}
+
+#[test]
 fn with_indicates_off_data_waits_for_ever() {
     let (mut r, a, b) = setup(Config::default());
     let both = wire::DdpBuf::B0.flag(wire::TF_DDP_BUF0_INDICATE)

@@ -207,7 +207,6 @@ struct wrqe {
 	STAILQ_ENTRY(wrqe) link;
 	struct sge_wrq *wrq;
 	int wr_len;		/* bytes */
-	int wr_done;		/* t5sim: complete, may be executed */
 	char wr[] __aligned(16);
 };
 
@@ -365,7 +364,6 @@ alloc_wrqe(int wr_len, struct sge_wrq *wrq)
 	if (wr != NULL) {
 		wr->wrq = wrq;
 		wr->wr_len = wr_len;
-		wr->wr_done = 0;
 	}
 	return (wr);
 }
