@@ -401,3 +401,28 @@ fn an_empty_landed_buffer_is_cancelled_at_once() {
     assert_eq!(b.os.plain_read(100), stream(b.pos, 20));
     b.finish();
 }
+
+/// A buffer that came back by itself is not posted again before the reply to its invalidate: the
+/// invalidate would take back the next read.
+#[test]
+fn a_buffer_is_not_posted_before_the_reply_about_it() {
+    let mut b = Bench::ddp_on();
+    let r0 = b.read_new(4096);
+    b.settle();
+    let first = b.rx.active;
+    assert!(b.cancel(r0.id));
+    // It fills before the invalidate reaches the adapter.
+    b.card.recv(4096, false);
+    assert!(b.deliver_one().unwrap());
+    b.expect(r0, 4096);
+    let (r1, r2) = (b.read_new(4096), b.read_new(4096));
+    b.settle_work();
+    assert!(matches!(b.rx.bufs.at(first), Buf::Empty));
+    assert!(matches!(b.rx.bufs.at(first ^ 1), Buf::Posted(_)));
+    b.settle();
+    assert!(matches!(b.rx.bufs.at(first), Buf::Posted(_)));
+    b.recv(8192, false);
+    b.expect(r1, 4096);
+    b.expect(r2, 4096);
+    b.finish();
+}
