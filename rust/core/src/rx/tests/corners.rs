@@ -426,3 +426,79 @@ fn a_buffer_is_not_posted_before_the_reply_about_it() {
     b.expect(r2, 4096);
     b.finish();
 }
+
+/// Replies and reports still come while a connection is being aborted; they post nothing.
+#[test]
+fn an_aborted_connection_posts_nothing() {
+    use crate::conn::{Conn, EstablishInit};
+    use crate::os::Queue;
+    use crate::testos::TestOs;
+
+    fn work(conn: &mut Conn<TestOs>, os: &mut TestOs) {
+        while let Some(w) = conn.want_pages(os) {
+            let pages = os.hold(&w);
+            conn.pages_ready(os, w.ticket, pages);
+        }
+    }
+    let mut os = TestOs::new();
+    let id = TestOs::conn_id(wire::Chip::T5);
+    let sets = crate::pageset::PageSets::new(TestOs::slots());
+    let mut conn: Conn<TestOs> = Conn::new(id, TestOs::tunables(), sets);
+    let init = EstablishInit {
+        id,
+        snd_isn: 1,
+        rcv_isn: SEQ,
+        rcv_wnd: os.rcv_hiwat,
+        wr_credits: 64,
+        tx: crate::tx::TxParams {
+            sndbuf: 256 << 10,
+            wnd: 256 << 10,
+            emss: 1448,
+            tx_align: false,
+            nagle: true,
+        },
+    };
+    let _ = conn.established(&mut os, &init);
+    let mut ids = std::vec::Vec::new();
+    for _ in 0..3 {
+        let addr = os.mem.alloc(4096, 0, 1);
+        let job = os.job(addr, 4096);
+        ids.push(job.id());
+        conn.aio_read(&mut os, job).unwrap();
+        work(&mut conn, &mut os);
+    }
+    let on = wire::SetTcbRpl {
+        tid: id.tid,
+        word: wire::W_T_FLAGS,
+        cookie: crate::ddp::COOKIE_DDP0,
+        ..wire::SetTcbRpl::default()
+    };
+    let _ = conn.set_tcb_rpl(&mut os, &on);
+    work(&mut conn, &mut os);
+    conn.send_rst(&mut os);
+    os.wrs.clear();
+    let full = wire::RxDataDdp {
+        tid: id.tid,
+        len: 4096,
+        seq: SEQ,
+        report: wire::DdpReport {
+            inv: true,
+            buf_complete: true,
+            ..wire::DdpReport::default()
+        },
+        ddpvld: wire::DdpVld(0).with_ulp_mode(wire::DdpVld::ULP_TCPDDP),
+        ..wire::RxDataDdp::default()
+    };
+    let _ = conn.rx_data_ddp(&mut os, &full);
+    assert_eq!(os.result(ids[0]), Some(Ok(4096)));
+    assert!(
+        os.wrs.iter().all(|(q, _)| *q != Queue::Ctrl),
+        "posted again"
+    );
+    let _ = conn.abort_rpl(&mut os, &wire::AbortRplRss::default());
+    assert_eq!(os.result(ids[1]), Some(Err(Errno::ECONNABORTED)));
+    assert_eq!(os.result(ids[2]), Some(Ok(0)));
+    conn.detach(&mut os);
+    assert!(conn.reap(&mut os));
+    assert_eq!(os.mem.wired(), 0);
+}
