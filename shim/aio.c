@@ -10,6 +10,12 @@
 #include <sys/signalvar.h>
 #include <sys/uio.h>
 
+/* Packaged headers have nothing of it, and ukern no policy. */
+#if defined(MAC) && __has_include(<security/mac/mac_framework.h>)
+#include <security/mac/mac_framework.h>
+#define TH_MAC
+#endif
+
 /* ---- Claiming ----------------------------------------------------------- */
 
 #ifdef LIO_VECTORED
@@ -42,13 +48,30 @@ th_aio_over(struct socket *so, struct kaiocb *job)
 	return (over);
 }
 
+/* What a policy forbids is left to the generic path, which asks and says so. */
+static bool
+th_aio_forbidden(struct socket *so, struct kaiocb *job, int op)
+{
+#ifdef TH_MAC
+	struct ucred *cred;
+
+	cred = job->fd_file->f_cred;
+	return (((op & LIO_READ) != 0 ? mac_socket_check_receive(cred, so) :
+	    mac_socket_check_send(cred, so)) != 0);
+#else
+	return (false);
+#endif
+}
+
 int
 th_aio_queue(struct socket *so, struct kaiocb *job)
 {
 	int error, op;
 
 	op = job->uaiocb.aio_lio_opcode & TH_LIO_MASK;
-	if ((op & LIO_READ) != 0)
+	if (th_aio_forbidden(so, job, op))
+		error = EOPNOTSUPP;
+	else if ((op & LIO_READ) != 0)
 		error = toehold_aio_queue(so, job, TH_AIO_READ);
 	else if (op == LIO_WRITE)
 		error = toehold_aio_queue(so, job, TH_AIO_WRITE);

@@ -97,7 +97,13 @@ struct th_wr {
 #define TH_Q_CTRL	0		/* index: port */
 #define TH_Q_OFLD	1		/* index: th_vi.txq */
 
-/* Any context.  ENOMEM: no descriptors and no memory; nothing to commit. */
+/*
+ * Any context.  ENOMEM: no descriptors and no memory; nothing to commit.
+ * Requests of a queue are executed in the order in which they are started,
+ * and the doorbell is rung when none is open: who starts the next before
+ * committing the last rings it once for all.  An open request stays where it
+ * is, for the queue knows its cookie.
+ */
 int th_wr_start(struct th_tom *, uint32_t q, uint32_t idx, uint32_t len16,
     struct th_wr *);
 void th_wr_commit(struct th_wr *);

@@ -79,7 +79,7 @@ pub fn connect(
     nexthop: u32,
 ) -> Result<(), Error> {
     let l2 = L2::get(adapter.tom, vi, nexthop)?;
-    let mem = Reserved::new()?;
+    let mem = Reserved::new(adapter)?;
     let entry = Arc::<Tid>::reserve(Wait::No)?;
     let (wish, iss) = wish(adapter, g.locked());
     let params = ConnParams::active(&wish, &adapter.info.mtus);

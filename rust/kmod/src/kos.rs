@@ -9,7 +9,7 @@ use kpi::mem::{Arc, Slice};
 use kpi::pages::Pages;
 use kpi::sock::{Socket, Which};
 use kpi::sys;
-use kpi::tom::WrQueue;
+use kpi::tom::{WrBatch, WrQueue};
 use toehold_core::errno::Errno;
 use toehold_core::os::{
     self, Counter, JobId, NoMbuf, NoWr, Os, PageKey, Queue, SeqState, TcpState, Unsent,
@@ -125,6 +125,8 @@ pub struct Kos {
     side: Arc<Side>,
     port: u32,
     txq: u32,
+    /// Work requests of one run of the state machine.
+    batch: WrBatch,
     /// Bytes at the front of so_snd that the adapter has and the peer has not acknowledged.
     sent: u32,
     /// The kernel has not detached: the tcpcb is there to be written.
@@ -133,15 +135,21 @@ pub struct Kos {
 
 impl Kos {
     /// For a connection that is attached.
-    pub fn new(inside: Inside, side: Arc<Side>, vi: &sys::th_vi) -> Kos {
+    pub fn new(inside: Inside, side: Arc<Side>, vi: &sys::th_vi, batch: WrBatch) -> Kos {
         Kos {
             inside,
             side,
             port: vi.port,
             txq: vi.txq,
+            batch,
             sent: 0,
             attached: true,
         }
+    }
+
+    /// Have the adapter see what was sent: one doorbell for all since the last time.
+    pub fn flush(&mut self) {
+        self.batch.flush();
     }
 
     /// The kernel has let go of the tcpcb.
@@ -207,11 +215,7 @@ impl Os for Kos {
             Queue::Ctrl => WrQueue::Ctrl(self.port),
             Queue::Ofld => WrQueue::Ofld(self.txq),
         };
-        self.side
-            .adapter
-            .tom
-            .send_wr(q, len, fill)
-            .map_err(|_| NoWr)
+        self.batch.send_wr(q, len, fill).map_err(|_| NoWr)
     }
 
     fn geometry(&self) -> Geometry {

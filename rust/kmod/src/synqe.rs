@@ -237,7 +237,7 @@ pub fn established(adapter: &Arc<Adapter>, cpl: &PassEstablish) {
     };
     let _vnet = synqe.lctx.vnet.enter();
     let mut g = synqe.lctx.inp.inp().lock();
-    let mem = Reserved::new().and_then(|m| Ok((m, Arc::<Tid>::reserve(Wait::No)?)));
+    let mem = Reserved::new(adapter).and_then(|m| Ok((m, Arc::<Tid>::reserve(Wait::No)?)));
     let syn = match (g.locked().dropped(), mem, synqe.parts.enter(&mut g)) {
         (false, Ok(mem), Some(parts)) => {
             parts.mem = Some(mem);

@@ -7,7 +7,7 @@ use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Link, Linked, Room, Slice, Sole, Wait, Waits};
 use kpi::task::Task;
-use kpi::tom::WrQueue;
+use kpi::tom::{WrBatch, WrQueue};
 use kpi::{Error, sys};
 use spin::Once;
 use toehold_core::conn::{Conn, End, EstablishInit, Outcome};
@@ -99,6 +99,7 @@ pub struct Reserved {
     room: Room<Toepcb>,
     side: Room<Side>,
     slots: Slice<Slot<KPages>>,
+    batch: WrBatch,
 }
 
 impl Reserved {
@@ -106,11 +107,12 @@ impl Reserved {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new() -> Result<Reserved, Error> {
+    pub fn new(adapter: &Adapter) -> Result<Reserved, Error> {
         Ok(Reserved {
             room: Arc::reserve(Wait::No)?,
             side: Arc::reserve(Wait::No)?,
             slots: Slice::new(SLOTS, Wait::No, |_| Slot::default())?,
+            batch: WrBatch::new(adapter.tom)?,
         })
     }
 }
@@ -142,14 +144,14 @@ impl Toepcb {
             port: vi.port as u8,
             rxq: vi.rxq_abs as u16,
         };
-        let (vi, slots) = (*vi, mem.slots);
+        let (vi, slots, batch) = (*vi, mem.slots, mem.batch);
         mem.room.fill(|| Toepcb {
             vnet: inp.vnet(),
             vi,
             tid: Once::new(),
             cell: InpCell::new(inp, |inside| Inner {
                 conn: Conn::new(id, adapter.tunables(), PageSets::new(slots)),
-                os: Kos::new(inside, side.clone(), &vi),
+                os: Kos::new(inside, side.clone(), &vi, batch),
                 params,
                 entry: None,
                 kept: None,
@@ -188,6 +190,7 @@ impl Toepcb {
     ) -> Option<R> {
         let Inner { conn, os, kept, .. } = this.cell.enter(g)?;
         let r = f(conn, os);
+        os.flush();
         if !conn.sending() {
             *kept = None;
         }
@@ -377,7 +380,11 @@ impl Toepcb {
         let _vnet = this.vnet.enter();
         let mut g = this.inp().lock();
         let done = match this.cell.enter(&mut g) {
-            Some(Inner { conn, os, .. }) => conn.reap(os),
+            Some(Inner { conn, os, .. }) => {
+                let done = conn.reap(os);
+                os.flush();
+                done
+            }
             None => true,
         };
         drop(g);

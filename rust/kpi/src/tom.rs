@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 use core::ptr::NonNull;
 
+use crate::mem::{Slice, Wait};
 use crate::{Error, check, sys};
 
 /// Handle of an adapter that the module is active on.
@@ -86,6 +87,25 @@ impl Tom {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Error> {
+        let mut wr = NO_WR;
+        // SAFETY: `wr` stays where it is until it is committed, just below.
+        unsafe { self.start_wr(q, len, fill, &mut wr) }?;
+        // SAFETY: started above, committed once.
+        unsafe { sys::th_wr_commit(&mut wr) };
+        Ok(())
+    }
+
+    /// The same, but the request stays open.
+    ///
+    /// # Safety
+    /// If the answer is `Ok`, `wr` must not move until it is committed, once and soon.
+    unsafe fn start_wr(
+        self,
+        q: WrQueue,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+        wr: &mut sys::th_wr,
+    ) -> Result<(), Error> {
         if len == 0 || !len.is_multiple_of(16) || len > sys::TH_WR_MAX as usize {
             return Err(Error(22));
         }
@@ -93,19 +113,12 @@ impl Tom {
             WrQueue::Ctrl(port) => (sys::TH_Q_CTRL, port),
             WrQueue::Ofld(i) => (sys::TH_Q_OFLD, i),
         };
-        let mut wr = sys::th_wr {
-            wr: core::ptr::null_mut(),
-            wrq: core::ptr::null_mut(),
-            cookie: [0; 4],
-        };
         // SAFETY: live handle; the queue's index came from the adapter (th_vi, port).
-        check(unsafe { sys::th_wr_start(self.as_ptr(), q, idx, (len / 16) as u32, &mut wr) })?;
+        check(unsafe { sys::th_wr_start(self.as_ptr(), q, idx, (len / 16) as u32, wr) })?;
         // SAFETY: th_wr_start() said 0, so `wr.wr` is room for `len` bytes, ours until commit.
         unsafe { wr.wr.write_bytes(0, len) };
         // SAFETY: `len` bytes, initialised just above, that nobody else touches until commit.
         fill(unsafe { core::slice::from_raw_parts_mut(wr.wr, len) });
-        // SAFETY: started above, committed once.
-        unsafe { sys::th_wr_commit(&mut wr) };
         Ok(())
     }
 
@@ -122,6 +135,81 @@ impl Tom {
             // SAFETY: live handle; the atid is in use, and given back once by its only holder.
             unsafe { sys::th_atid_free(self.as_ptr(), id) };
         }
+    }
+}
+
+/// A work request that was not started.
+const NO_WR: sys::th_wr = sys::th_wr {
+    wr: core::ptr::null_mut(),
+    wrq: core::ptr::null_mut(),
+    cookie: [0; 4],
+};
+
+/// Work requests of which the last stays open until the next is started, so that the adapter's
+/// doorbell is rung once for all of them.
+///
+/// The queue knows an open request's cookie by its address, so those stand in memory of their
+/// own. What is open delays other users of the queue: [`WrBatch::flush`] follows soon, in the
+/// same thread, with no sleep between.
+pub struct WrBatch {
+    tom: Tom,
+    wrs: Slice<sys::th_wr>,
+    /// Which of the two is open, and where.
+    open: Option<(usize, WrQueue)>,
+}
+
+// SAFETY: an open request is committed by whoever has the value; its queue has a lock.
+unsafe impl Send for WrBatch {}
+
+impl WrBatch {
+    /// Nothing in it.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new(tom: Tom) -> Result<WrBatch, Error> {
+        Ok(WrBatch {
+            tom,
+            wrs: Slice::new(2, Wait::No, |_| NO_WR)?,
+            open: None,
+        })
+    }
+
+    /// As [`Tom::send_wr`], but the adapter may hear of it with [`WrBatch::flush`] only.
+    ///
+    /// # Errors
+    /// ENOMEM; `fill` was not called.
+    pub fn send_wr(
+        &mut self,
+        q: WrQueue,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Error> {
+        if self.open.is_some_and(|(_, at)| at != q) {
+            self.flush();
+        }
+        let next = self.open.map_or(0, |(i, _)| 1 - i);
+        let wr = self.wrs.get_mut(next).ok_or(Error::ENOMEM)?;
+        // SAFETY: the slice's memory stays; flush() commits it, or the one that follows does.
+        unsafe { self.tom.start_wr(q, len, fill, wr) }?;
+        self.flush();
+        self.open = Some((next, q));
+        Ok(())
+    }
+
+    /// Tell the adapter.
+    pub fn flush(&mut self) {
+        if let Some((i, _)) = self.open.take()
+            && let Some(wr) = self.wrs.get_mut(i)
+        {
+            // SAFETY: started by send_wr(), and taken out of `open`, so committed once.
+            unsafe { sys::th_wr_commit(wr) };
+        }
+    }
+}
+
+impl Drop for WrBatch {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -111,3 +111,41 @@ fn exit_while_a_worker_looks_at_the_job() {
     r.peer_close();
     r.nothing_left();
 }
+
+#[test]
+fn page_sets_of_a_process_that_is_gone_count() {
+    // Reads must still find some: checked after each step.
+    let mut r = Rig::with_credits(255);
+    r.os.hiwat = 1 << 20;
+    for id in 1..=20 {
+        r.aio(id, ADDR + 0x10_0000 * id as u64, 5000);
+        r.work();
+        if id <= 10 {
+            r.os.leaving.insert(id);
+            assert!(r.cancel(id));
+        }
+    }
+    assert!(r.os.slots_used() > 10);
+    r.ack_all();
+    r.retry();
+    r.work();
+    r.ack_all();
+    assert_eq!(ended(&r, 20), Some(Ok(5000)));
+}
+
+#[test]
+fn a_larger_cache_is_no_larger_than_its_memory() {
+    let mut r = Rig::with_credits(255);
+    r.set_cache(64);
+    r.os.hiwat = 1 << 20;
+    for id in 1..=20 {
+        r.aio(id, ADDR + 0x10_0000 * id as u64, 5000);
+        r.work();
+    }
+    assert_eq!(r.os.slots_used(), 12, "of sixteen");
+    r.ack_all();
+    r.retry();
+    r.work();
+    r.ack_all();
+    assert_eq!(ended(&r, 20), Some(Ok(5000)));
+}
