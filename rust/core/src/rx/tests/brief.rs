@@ -342,3 +342,34 @@ fn a_cancel_that_finds_the_buffer_full_is_late() {
     assert_eq!(b.counter(Counter::CancelShort), 0);
     b.finish();
 }
+
+/// What came before the posted buffer is the posted read's, not the vectored one's behind it.
+#[test]
+fn bytes_of_a_posted_read_are_not_for_the_vectored_one_behind_it() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(4096);
+    b.os.kicked = false;
+    while b.work() {}
+    b.card.recv(20, false);
+    b.exec();
+    let v = b.readv(&[100, 100]);
+    b.settle();
+    assert!(b.pending(r) && b.pending(v.read));
+    b.recv(4096, true);
+    b.expect(r, 4096);
+    b.settle_retry();
+    b.expectv(&v, 20);
+    b.finish();
+}
+
+#[test]
+fn pages_of_one_copy_are_marked_dirty() {
+    let mut b = Bench::ddp_on();
+    b.recv(100, true);
+    let v = b.readv(&[60, 60]);
+    assert!(!b.os.mem.is_dirty(v.iov[0].0));
+    b.settle();
+    b.expectv(&v, 100);
+    assert!(b.os.mem.is_dirty(v.iov[0].0) && b.os.mem.is_dirty(v.iov[1].0));
+    b.finish();
+}

@@ -502,3 +502,34 @@ fn an_aborted_connection_posts_nothing() {
     assert!(conn.reap(&mut os));
     assert_eq!(os.mem.wired(), 0);
 }
+
+/// A read that has bytes ends short, and the error is for the next.
+#[test]
+fn an_error_behind_bytes_waits_for_the_next_read() {
+    let mut b = Bench::ddp_on();
+    b.recv(100, false);
+    let (r0, r1) = (b.read_new(4096), b.read_new(4096));
+    b.settle();
+    b.os.so_error = Some(Errno::ETIMEDOUT);
+    b.os.rcv_shut = true;
+    b.retry();
+    b.settle();
+    b.expect(r0, 100);
+    assert_eq!(b.os.result(r1.id), Some(Err(Errno::ETIMEDOUT)));
+    b.finish();
+}
+
+/// The kernel has dropped the connection and knows the error: nobody is to set it again.
+#[test]
+fn the_end_of_a_dropped_connection_tells_what_so_error_says() {
+    let mut b = Bench::ddp_on();
+    let (r0, r1) = (b.read_new(4096), b.read_new(4096));
+    b.settle();
+    b.os.dropped = true;
+    b.os.so_error = Some(Errno::ETIMEDOUT);
+    let told = b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    assert!(!told, "there is no tcp_drop to come");
+    assert_eq!(b.os.result(r0.id), Some(Err(Errno::ETIMEDOUT)));
+    assert_eq!(b.os.result(r1.id), Some(Ok(0)));
+    b.finish();
+}
