@@ -506,16 +506,19 @@ fn an_aborted_connection_posts_nothing() {
 /// A read that has bytes ends short, and the error is for the next.
 #[test]
 fn an_error_behind_bytes_waits_for_the_next_read() {
-    let mut b = Bench::ddp_on();
+    let mut b = Bench::new();
     b.recv(100, false);
     let (r0, r1) = (b.read_new(4096), b.read_new(4096));
-    b.settle();
+    // DDP is asked for, and the answer is not here yet.
+    b.settle_work();
     b.os.so_error = Some(Errno::ETIMEDOUT);
+    b.retry();
+    assert!(b.pending(r0) && b.os.so_error.is_some());
     b.os.rcv_shut = true;
     b.retry();
-    b.settle();
     b.expect(r0, 100);
     assert_eq!(b.os.result(r1.id), Some(Err(Errno::ETIMEDOUT)));
+    b.settle();
     b.finish();
 }
 
