@@ -53,6 +53,17 @@ static const struct {
 	{ "l2_failures", "work requests dropped for want of a next hop" },
 };
 
+/* The first so many are about connections, the others come before there is one. */
+#define TH_NCONN_COUNTERS	27
+
+static const struct {
+	const char *name;
+	const char *descr;
+} th_classes[TH_NCLASSES] = {
+	{ "active", "connections opened from here" },
+	{ "passive", "connections opened by the peer" },
+};
+
 static const struct {
 	const char *name, *max;
 	const char *descr;
@@ -104,11 +115,50 @@ th_tunables(struct th_tom *tom, struct th_tunables *t)
 }
 
 void
-th_count(struct th_tom *tom, uint32_t counter, uint64_t n)
+th_count(struct th_tom *tom, uint32_t class, uint32_t counter, uint64_t n)
 {
 
-	if (counter < TH_NCOUNTERS)
-		counter_u64_add(tom->counters[counter], n);
+	if (counter >= TH_NCOUNTERS)
+		return;
+	counter_u64_add(tom->counters[counter], n);
+	if (class < TH_NCLASSES)
+		counter_u64_add(tom->by_class[class][counter], n);
+}
+
+static void
+th_counters_alloc(struct th_tom *tom)
+{
+	int c, i;
+
+	for (i = 0; i < TH_NCOUNTERS; i++) {
+		tom->counters[i] = counter_u64_alloc(M_WAITOK);
+		for (c = 0; c < TH_NCLASSES; c++)
+			tom->by_class[c][i] = counter_u64_alloc(M_WAITOK);
+	}
+}
+
+static void
+th_counters_free(struct th_tom *tom)
+{
+	int c, i;
+
+	for (i = 0; i < TH_NCOUNTERS; i++) {
+		counter_u64_free(tom->counters[i]);
+		for (c = 0; c < TH_NCLASSES; c++)
+			counter_u64_free(tom->by_class[c][i]);
+	}
+}
+
+static void
+th_sysctl_counters(struct th_tom *tom, struct sysctl_oid_list *kids,
+    counter_u64_t *counters, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		SYSCTL_ADD_COUNTER_U64(&tom->ctx, kids, OID_AUTO,
+		    th_counters[i].name, CTLFLAG_RD | CTLFLAG_MPSAFE,
+		    &counters[i], th_counters[i].descr);
 }
 
 void
@@ -311,10 +361,14 @@ th_sysctls(struct th_tom *tom)
 	oid = SYSCTL_ADD_NODE(&tom->ctx, kids, OID_AUTO, "stats",
 	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "what toehold has done");
 	kids = SYSCTL_CHILDREN(oid);
-	for (i = 0; i < TH_NCOUNTERS; i++)
-		SYSCTL_ADD_COUNTER_U64(&tom->ctx, kids, OID_AUTO,
-		    th_counters[i].name, CTLFLAG_RD | CTLFLAG_MPSAFE,
-		    &tom->counters[i], th_counters[i].descr);
+	th_sysctl_counters(tom, kids, tom->counters, TH_NCOUNTERS);
+	for (i = 0; i < TH_NCLASSES; i++) {
+		oid = SYSCTL_ADD_NODE(&tom->ctx, kids, OID_AUTO,
+		    th_classes[i].name, CTLFLAG_RD | CTLFLAG_MPSAFE, NULL,
+		    th_classes[i].descr);
+		th_sysctl_counters(tom, SYSCTL_CHILDREN(oid),
+		    tom->by_class[i], TH_NCONN_COUNTERS);
+	}
 	for (i = 0; i < TH_NGAUGES; i++) {
 		SYSCTL_ADD_ULONG(&tom->ctx, kids, OID_AUTO, th_gauges[i].name,
 		    CTLFLAG_RD | CTLFLAG_MPSAFE,
@@ -401,8 +455,7 @@ th_activate(struct adapter *sc)
 	tom->ddp_cache = TH_MAX_SETS;
 	tom->tx_zcopy_min = TH_TX_ZCOPY_MIN;
 	tom->max_wired = physmem / 4;
-	for (i = 0; i < TH_NCOUNTERS; i++)
-		tom->counters[i] = counter_u64_alloc(M_WAITOK);
+	th_counters_alloc(tom);
 	callout_init(&tom->retry_callout, 1);
 	TASK_INIT(&tom->retry_task, 0, th_retry_task, tom);
 	th_l2_init(tom);
@@ -433,8 +486,7 @@ fail:
 		free_atid_tab(&sc->tids);
 	th_vm_fini(tom);
 	th_l2_fini(tom);
-	for (i = 0; i < TH_NCOUNTERS; i++)
-		counter_u64_free(tom->counters[i]);
+	th_counters_free(tom);
 	free(tom, M_TOEHOLD);
 	return (error);
 }
@@ -502,8 +554,7 @@ th_deactivate(struct adapter *sc)
 	toehold_free(tom->rs);
 	if (tom->own_atids)
 		free_atid_tab(&sc->tids);
-	for (i = 0; i < TH_NCOUNTERS; i++)
-		counter_u64_free(tom->counters[i]);
+	th_counters_free(tom);
 	free(tom, M_TOEHOLD);
 	return (0);
 }

@@ -67,6 +67,7 @@ struct th_tom {
 	bool own_atids;			/* the atid table is ours to free */
 	struct sysctl_ctx_list ctx;
 	counter_u64_t counters[TH_NCOUNTERS];
+	counter_u64_t by_class[TH_NCLASSES][TH_NCOUNTERS];
 	volatile u_long gauge[TH_NGAUGES];
 	volatile u_long gauge_max[TH_NGAUGES];
 	int ddp_cache;			/* sysctl toe.ddp_cache */

@@ -110,7 +110,12 @@ void th_wr_commit(struct th_wr *);
 
 /* Any context. */
 void th_tunables(struct th_tom *, struct th_tunables *);
-void th_count(struct th_tom *, uint32_t counter, uint64_t n);
+/* Classes of connections: who opened them. */
+#define TH_CLASS_ACTIVE		0
+#define TH_CLASS_PASSIVE	1
+#define TH_NCLASSES		2
+/* For no connection, `class' is TH_NCLASSES. */
+void th_count(struct th_tom *, uint32_t class, uint32_t counter, uint64_t n);
 /* Gauges shown by sysctl: pages wired, page pods in use, connections. */
 #define TH_GAUGE_WIRED	0
 #define TH_GAUGE_PPODS	1

@@ -136,7 +136,7 @@ impl Adapter {
 
     /// Count an event of the module's own.
     pub fn count(&self, c: Extra) {
-        self.tom.count(c as usize, 1);
+        self.tom.count(None, c as usize, 1);
     }
 
     /// Take page pods.

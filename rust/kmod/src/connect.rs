@@ -3,6 +3,7 @@
 use kpi::inp::{InpGuard, Locked};
 use kpi::l2::L2;
 use kpi::mem::{Arc, Wait};
+use kpi::tom::Class;
 use kpi::{Error, sys};
 use toehold_core::errno::Errno;
 use toehold_core::open::{CongAlgo, ConnParams, FourTuple, Link, Ntuple, Wish, act_open_req};
@@ -79,7 +80,7 @@ pub fn connect(
     nexthop: u32,
 ) -> Result<(), Error> {
     let l2 = L2::get(adapter.tom, vi, nexthop)?;
-    let mem = Reserved::new(adapter)?;
+    let mem = Reserved::new(adapter, Class::Active)?;
     let entry = Arc::<Tid>::reserve(Wait::No)?;
     let (wish, iss) = wish(adapter, g.locked());
     let params = ConnParams::active(&wish, &adapter.info.mtus);

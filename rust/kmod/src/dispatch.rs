@@ -43,7 +43,7 @@ pub fn cpl(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) {
             .as_deref()
         {
             Some(Tid::Toep(t)) => run(t, bad),
-            _ => adapter.tom.count(Counter::BadCpl as usize, 1),
+            _ => adapter.tom.count(None, Counter::BadCpl as usize, 1),
         }
     }
 }

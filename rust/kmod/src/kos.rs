@@ -9,7 +9,7 @@ use kpi::mem::{Arc, Slice};
 use kpi::pages::Pages;
 use kpi::sock::{Socket, Which};
 use kpi::sys;
-use kpi::tom::{WrBatch, WrQueue};
+use kpi::tom::{Class, WrBatch, WrQueue};
 use toehold_core::errno::Errno;
 use toehold_core::os::{
     self, Counter, JobId, NoMbuf, NoWr, Os, PageKey, Queue, SeqState, TcpState, Unsent,
@@ -123,6 +123,7 @@ impl os::JobQueue<KJob> for KJobs {
 pub struct Kos {
     inside: Inside,
     side: Arc<Side>,
+    class: Class,
     port: u32,
     txq: u32,
     /// Work requests of one run of the state machine.
@@ -135,10 +136,17 @@ pub struct Kos {
 
 impl Kos {
     /// For a connection that is attached.
-    pub fn new(inside: Inside, side: Arc<Side>, vi: &sys::th_vi, batch: WrBatch) -> Kos {
+    pub fn new(
+        inside: Inside,
+        side: Arc<Side>,
+        class: Class,
+        vi: &sys::th_vi,
+        batch: WrBatch,
+    ) -> Kos {
         Kos {
             inside,
             side,
+            class,
             port: vi.port,
             txq: vi.txq,
             batch,
@@ -239,7 +247,7 @@ impl Os for Kos {
     }
 
     fn count(&mut self, c: Counter, n: u64) {
-        self.side.adapter.tom.count(c as usize, n);
+        self.side.adapter.tom.count(Some(self.class), c as usize, n);
     }
 
     fn rcv_avail(&self) -> u32 {

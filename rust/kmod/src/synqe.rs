@@ -11,7 +11,7 @@ use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Room, Wait};
 use kpi::syn::{self, Expand};
-use kpi::tom::WrQueue;
+use kpi::tom::{Class, WrQueue};
 use kpi::{Error, sys};
 use toehold_core::open::{ConnParams, PeerSyn, pass_accept_rpl};
 use wire::{
@@ -237,7 +237,8 @@ pub fn established(adapter: &Arc<Adapter>, cpl: &PassEstablish) {
     };
     let _vnet = synqe.lctx.vnet.enter();
     let mut g = synqe.lctx.inp.inp().lock();
-    let mem = Reserved::new(adapter).and_then(|m| Ok((m, Arc::<Tid>::reserve(Wait::No)?)));
+    let mem = Reserved::new(adapter, Class::Passive)
+        .and_then(|m| Ok((m, Arc::<Tid>::reserve(Wait::No)?)));
     let syn = match (g.locked().dropped(), mem, synqe.parts.enter(&mut g)) {
         (false, Ok(mem), Some(parts)) => {
             parts.mem = Some(mem);

@@ -7,7 +7,7 @@ use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Link, Linked, Room, Slice, Sole, Wait, Waits};
 use kpi::task::Task;
-use kpi::tom::{WrBatch, WrQueue};
+use kpi::tom::{Class, WrBatch, WrQueue};
 use kpi::{Error, sys};
 use spin::Once;
 use toehold_core::conn::{Conn, End, EstablishInit, Outcome};
@@ -96,6 +96,7 @@ pub struct Toepcb {
 
 /// Memory of a connection, so that making it cannot fail later.
 pub struct Reserved {
+    class: Class,
     room: Room<Toepcb>,
     side: Room<Side>,
     slots: Slice<Slot<KPages>>,
@@ -107,8 +108,9 @@ impl Reserved {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new(adapter: &Adapter) -> Result<Reserved, Error> {
+    pub fn new(adapter: &Adapter, class: Class) -> Result<Reserved, Error> {
         Ok(Reserved {
+            class,
             room: Arc::reserve(Wait::No)?,
             side: Arc::reserve(Wait::No)?,
             slots: Slice::new(SLOTS, Wait::No, |_| Slot::default())?,
@@ -144,14 +146,14 @@ impl Toepcb {
             port: vi.port as u8,
             rxq: vi.rxq_abs as u16,
         };
-        let (vi, slots, batch) = (*vi, mem.slots, mem.batch);
+        let (vi, class, slots, batch) = (*vi, mem.class, mem.slots, mem.batch);
         mem.room.fill(|| Toepcb {
             vnet: inp.vnet(),
             vi,
             tid: Once::new(),
             cell: InpCell::new(inp, |inside| Inner {
                 conn: Conn::new(id, adapter.tunables(), PageSets::new(slots)),
-                os: Kos::new(inside, side.clone(), &vi, batch),
+                os: Kos::new(inside, side.clone(), class, &vi, batch),
                 params,
                 entry: None,
                 kept: None,

@@ -52,10 +52,15 @@ impl Tom {
         t
     }
 
-    /// Add to a counter.
-    pub fn count(self, counter: usize, n: u64) {
-        // SAFETY: live handle; a number that is no counter is passed over.
-        unsafe { sys::th_count(self.as_ptr(), counter as u32, n) };
+    /// Add to a counter, and to that of the connection's class if it is about one.
+    pub fn count(self, class: Option<Class>, counter: usize, n: u64) {
+        let class = match class {
+            Some(Class::Active) => sys::TH_CLASS_ACTIVE,
+            Some(Class::Passive) => sys::TH_CLASS_PASSIVE,
+            None => sys::TH_NCLASSES,
+        };
+        // SAFETY: live handle; a number that is no counter or no class is passed over.
+        unsafe { sys::th_count(self.as_ptr(), class, counter as u32, n) };
     }
 
     /// Move a gauge.
@@ -211,6 +216,15 @@ impl Drop for WrBatch {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// Who opened a connection; there are counters for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// We.
+    Active,
+    /// The peer.
+    Passive,
 }
 
 /// Where a work request goes.

@@ -2,7 +2,7 @@
 
 use toehold_e2e::bed::{Bed, CLIENT, SERVER, SERVER_IP, TOE, kmod};
 use ukern::Config;
-use ukern::proc::{ProcConfig, addr};
+use ukern::proc::{ProcConfig, Prot, addr};
 
 #[test]
 fn hundred_loads_leave_nothing_behind() {
@@ -130,5 +130,51 @@ fn statistics_go_with_the_module() {
         "the base driver's node went, too"
     );
     bed.k.kldload(kmod("toehold")).unwrap();
+    bed.down();
+}
+
+/// The counters of connections by who opened them; those of all are their sum.
+#[test]
+fn counters_by_class() {
+    let bed = Bed::up(9);
+    let server = bed.k.spawn(ProcConfig::vnet(SERVER).name("reader"), |p| {
+        let l = p.socket().unwrap();
+        p.bind(l, addr(SERVER_IP, 7)).unwrap();
+        p.listen(l, 1).unwrap();
+        let (s, _) = p.accept(l).unwrap();
+        let va = p.mmap(65_536, Prot::RW).unwrap();
+        let mut got = 0;
+        while got < 1_000_000 {
+            let cb = p.aio_read(s, va, 65_536).unwrap();
+            got += p.aio_wait(cb).unwrap();
+        }
+        p.close(s).unwrap();
+        p.close(l).unwrap();
+    });
+    bed.k.run_until_idle();
+    let client = bed.k.spawn(ProcConfig::vnet(CLIENT).name("writer"), |p| {
+        let s = p.socket().unwrap();
+        p.connect(s, addr(SERVER_IP, 7)).unwrap();
+        let va = p.mmap(1_000_000, Prot::RW).unwrap();
+        let cb = p.aio_write(s, va, 1_000_000).unwrap();
+        assert_eq!(p.aio_wait(cb), Ok(1_000_000));
+        p.close(s).unwrap();
+    });
+    client.join();
+    server.join();
+    bed.settle();
+    let all = bed.stats();
+    assert_eq!(all["active.tx_aio_octets"], 1_000_000);
+    assert_eq!(all["active.rx_aio_ddp_jobs"], 0);
+    assert_eq!(all["passive.tx_aio_jobs"], 0);
+    assert!(all["passive.rx_aio_ddp_octets"] > 0);
+    let mut counters = 0;
+    for (name, n) in &all {
+        if let Some(name) = name.strip_prefix("active.") {
+            assert_eq!(all[name], n + all[&format!("passive.{name}")], "{name}");
+            counters += 1;
+        }
+    }
+    assert_eq!(counters, 27);
     bed.down();
 }
