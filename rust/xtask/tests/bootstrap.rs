@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
-
 use common::Bench;
 use xtask::run::{Cmd, Output, Real, Runner};
 use xtask::tree::Tree;
@@ -12,8 +10,7 @@ use xtask::tree::Tree;
 fn bootstrap(programs: &[(&str, &str)]) -> (Bench, Output) {
     let bench = Bench::new();
     for (name, body) in programs.iter().chain(&[("sed", "exec /bin/sed \"$@\"")]) {
-        let path = bench.file(&format!("bin/{name}"), &format!("#!/bin/sh\n{body}\n"));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        bench.program(&format!("bin/{name}"), &format!("#!/bin/sh\n{body}\n"));
     }
     let script = Tree::find().expect("tree").at("rust/xtask/bootstrap.sh");
     let path = bench.dir.join("bin");

@@ -23,7 +23,7 @@ impl Place {
         // A compiler that answers what it is asked and cannot compile.
         let rustc = "#!/bin/sh\ncase $1 in\n--version) echo 'rustc 1.96.0 (abc 2026-01-01)';;\n\
                      *) exit 1;;\nesac\n";
-        program(&bench, "rustc", rustc);
+        bench.program("rustc", rustc);
         bench.file("library/core/src/lib.rs", "");
         Self {
             bench,
@@ -49,12 +49,6 @@ impl Place {
         let said = format!("{}{}", out.stdout, out.stderr);
         assert!(said.contains(wanted), "wanted `{wanted}` in: {said}");
     }
-}
-
-fn program(bench: &Bench, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let path = bench.file(name, text);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
 #[test]
@@ -144,7 +138,9 @@ fn what_is_missing_is_said() {
         &["SYSDIR=/nonexistent"],
         "SYSDIR=/nonexistent is not the sys folder",
     );
-    program(&place.bench, "old", "#!/bin/sh\necho 'rustc 1.63.0'\n");
+    place
+        .bench
+        .program("old", "#!/bin/sh\necho 'rustc 1.63.0'\n");
     let old = format!("RUSTC={}", place.bench.dir.join("old").display());
     place.refused(&[&old], "rustc 1.63.0 is too old, 1.88 or newer is needed");
     assert!(
@@ -158,9 +154,9 @@ fn options_are_those_of_the_running_kernel_unless_a_build_folder_is_given() {
     let place = Place::new();
     let dir = &place.bench.dir;
     std::fs::create_dir_all(dir.join("sys/amd64/conf")).expect("folder");
-    program(&place.bench, "bin/sysctl", "#!/bin/sh\necho MINE\n");
+    place.bench.program("bin/sysctl", "#!/bin/sh\necho MINE\n");
     let config = "#!/bin/sh\n[ \"$1 $3\" = '-d MINE' ] && echo > \"$2/opt_global.h\"\n";
-    program(&place.bench, "bin/config", config);
+    place.bench.program("bin/config", config);
     let path = format!("{}:/usr/bin:/bin", dir.join("bin").display());
     let bmake = |more: &[&str]| {
         let cmd = native::bmake(&place.tree, "toehold", dir, &dir.join("obj"));

@@ -36,6 +36,16 @@ impl Bench {
         path
     }
 
+    /// A file that may be run. Another process puts it there: what this one has open for writing,
+    /// its other threads' children inherit for a moment, and nothing that is can be run (ETXTBSY).
+    pub(crate) fn program(&self, name: &str, text: &str) {
+        let from = self.file(&format!("{name}.text"), text);
+        let to = from.with_extension("");
+        let mut install = std::process::Command::new("install");
+        let done = install.args(["-m", "755"]).args([&from, &to]).status();
+        assert!(done.expect("install").success());
+    }
+
     /// Compiles `source` (C) with the module's usual flags and `extra`.
     pub(crate) fn object(&self, name: &str, source: &str, extra: &[&str]) -> PathBuf {
         let file = self.file(&format!("{name}.c"), source);
