@@ -237,6 +237,41 @@ th_job_leaving(struct kaiocb *job)
 	return ((job->userproc->p_flag & (P_WEXIT | P_INEXEC)) != 0);
 }
 
+/*
+ * Move bytes out of the memory of the job's process.  Others, and workers,
+ * reach it by its pages: nobody but a daemon of aio's may switch its address
+ * space, and a program that submits a request can find one of another's here.
+ */
+static int
+th_job_take(struct kaiocb *job, char *buf, size_t n, struct uio *from)
+{
+	struct iovec *iov;
+	size_t len;
+	int error;
+
+	if (curproc == job->userproc)
+		return (uiomove(buf, n, from));
+	for (; n > 0; n -= len, buf += len) {
+		iov = from->uio_iov;
+		while (iov->iov_len == 0) {
+			if (from->uio_iovcnt <= 1)
+				return (EFAULT);
+			iov = ++from->uio_iov;
+			from->uio_iovcnt--;
+		}
+		len = MIN(n, iov->iov_len);
+		error = th_proc_read(job->userproc, (uintptr_t)iov->iov_base,
+		    buf, len);
+		if (error != 0)
+			return (error);
+		iov->iov_base = (char *)iov->iov_base + len;
+		iov->iov_len -= len;
+		from->uio_resid -= len;
+		from->uio_offset += len;
+	}
+	return (0);
+}
+
 int
 th_job_copy(struct kaiocb *job, uint64_t off, uint32_t len,
     struct mbuf **out)
@@ -247,9 +282,6 @@ th_job_copy(struct kaiocb *job, uint64_t off, uint32_t len,
 	uint32_t n;
 
 	WITNESS_WARN(WARN_GIANTOK | WARN_SLEEPOK, NULL, "%s", __func__);
-	/* A worker goes back to its own when it has done. */
-	if (curproc != job->userproc)
-		aio_switch_vmspace(job);
 	iov.iov_base = (void *)(uintptr_t)(th_job_addr(job) + off);
 	iov.iov_len = len;
 	uio.uio_iov = &iov;
@@ -257,8 +289,6 @@ th_job_copy(struct kaiocb *job, uint64_t off, uint32_t len,
 	uio.uio_offset = 0;
 	uio.uio_resid = len;
 	uio.uio_segflg = UIO_USERSPACE;
-	uio.uio_rw = UIO_WRITE;
-	uio.uio_td = curthread;
 	from = &uio;
 #ifdef LIO_WRITEV
 	if (job->uaiocb.aio_lio_opcode == LIO_WRITEV)
@@ -269,7 +299,7 @@ th_job_copy(struct kaiocb *job, uint64_t off, uint32_t len,
 	head = m_getm2(NULL, len, M_WAITOK, MT_DATA, 0);
 	for (m = head; m != NULL && len > 0; m = m->m_next) {
 		n = MIN((uint32_t)M_TRAILINGSPACE(m), len);
-		if (uiomove(mtod(m, void *), n, from) != 0) {
+		if (th_job_take(job, mtod(m, char *), n, from) != 0) {
 			m_freem(head);
 			return (EFAULT);
 		}

@@ -108,6 +108,7 @@ int th_protosw_init(void);
 int th_aio_queue(struct socket *, struct kaiocb *);
 void th_aiotx_mfree(struct mbuf *);
 /* vm.c */
+int th_proc_read(struct proc *, uint64_t addr, char *buf, size_t len);
 void th_vm_init(struct th_tom *);
 void th_vm_fini(struct th_tom *);
 /* l2t.c */

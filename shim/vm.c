@@ -377,6 +377,36 @@ th_pages_io(struct th_pages *p, uint32_t off, void *buf, uint32_t n,
 	return (uiomove_fromphys(th_pages_c(p)->ma, off, n, &uio) == 0);
 }
 
+/* Copy out of the memory of a process that is not the current one.  May sleep. */
+int
+th_proc_read(struct proc *p, uint64_t addr, char *buf, size_t len)
+{
+	struct iovec iov;
+	struct uio uio;
+	vm_page_t m;
+	size_t n;
+	int error;
+
+	for (error = 0; error == 0 && len > 0; addr += n, buf += n, len -= n) {
+		n = MIN(len, PAGE_SIZE - (addr & PAGE_MASK));
+		if (vm_fault_quick_hold_pages(&p->p_vmspace->vm_map, addr, n,
+		    VM_PROT_READ, &m, 1) != 1)
+			return (EFAULT);
+		iov.iov_base = buf;
+		iov.iov_len = n;
+		uio.uio_iov = &iov;
+		uio.uio_iovcnt = 1;
+		uio.uio_offset = 0;
+		uio.uio_resid = n;
+		uio.uio_segflg = UIO_SYSSPACE;
+		uio.uio_rw = UIO_READ;
+		uio.uio_td = curthread;
+		error = uiomove_fromphys(&m, addr & PAGE_MASK, n, &uio);
+		vm_page_unhold_pages(&m, 1);
+	}
+	return (error);
+}
+
 uint32_t
 th_rcv_copy(struct socket *so, struct th_pages *p, uint32_t off, uint32_t max)
 {

@@ -2,7 +2,7 @@
 
 use toehold_e2e::bed::{Bed, TOE};
 use toehold_e2e::pattern;
-use ukern::proc::{MsgFlags, SockOpt};
+use ukern::proc::{MsgFlags, Proc, Prot, SockOpt};
 
 use crate::help::{SOON, drain, drain_late, ends, on, quiet, run};
 
@@ -39,6 +39,63 @@ fn claimed_and_vectored() {
             drain_late(seed),
         );
         assert_eq!(sum, got, "seed {seed}");
+        quiet(bed);
+    }
+}
+
+/// A child writes what is copied, its parent reads on the same socket: whoever comes by does what
+/// there is to do for both, and stays in its own memory.
+#[test]
+fn two_processes_on_one_socket() {
+    // Long ones are sent from their pages; short ones behind them are copied.
+    const LENS: [usize; 4] = [20_000, 4000, 4000, 4000];
+    for seed in 840..848 {
+        let bed = Bed::up(seed);
+        bed.set("tx_zcopy_min", 8192);
+        let writer = move |p: &Proc, s: i32| {
+            p.setsockopt(s, SockOpt::SndBuf(8192)).unwrap();
+            p.sleep(SOON);
+            let child = p.fork(move |c| {
+                let mut jobs = std::collections::VecDeque::new();
+                for i in 0..200_usize {
+                    let (at, len) = (
+                        i / 4 * 32_000 + [0, 20_000, 24_000, 28_000][i % 4],
+                        LENS[i % 4],
+                    );
+                    let va = c.alloc(&pattern::bytes(seed, at as u64, len));
+                    let cb = if i % 4 == 2 {
+                        c.aio_writev(s, &[(va, 1000), (va + 1000, len - 1000)])
+                    } else {
+                        c.aio_write(s, va, len)
+                    };
+                    jobs.push_back((cb.unwrap(), len));
+                    if jobs.len() > 15 {
+                        let (cb, len) = jobs.pop_front().expect("sixteen are there");
+                        assert_eq!(c.aio_wait(cb), Ok(len));
+                    }
+                }
+                for (cb, len) in jobs {
+                    assert_eq!(c.aio_wait(cb), Ok(len));
+                }
+            });
+            let child = child.unwrap();
+            let va = p.mmap(4096, Prot::RW).unwrap();
+            // What it reads is there already: it does not sleep, and is often here before the worker.
+            for at in (0..60_000).step_by(40) {
+                let cb = p.aio_read(s, va, 40).unwrap();
+                assert_eq!(p.aio_wait(cb), Ok(40));
+                pattern::check(seed + 1000, at, &p.load_vec(va, 40));
+            }
+            child.join();
+            p.close(s).unwrap();
+        };
+        let peer = move |p: &Proc, s: i32| {
+            p.send_all(s, &pattern::bytes(seed + 1000, 0, 60_000))
+                .unwrap();
+            drain(p, s, seed)
+        };
+        let ((), got) = on(&bed, writer, peer);
+        assert_eq!(got, 50 * 32_000, "seed {seed}");
         quiet(bed);
     }
 }

@@ -376,8 +376,22 @@ impl Proc {
         self.p.p_pid
     }
 
-    /// Runs a system call: signals are delivered before and after, no lock may be left held.
+    /// Runs a system call: signals are delivered before and after, no lock may be left held, and
+    /// the process comes back in its own address space.
     pub(crate) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
+        let space = self.p.p_vmspace;
+        let r = self.call_exec(f);
+        if self.p.p_vmspace != space {
+            kpanic!(
+                "process {} is back from a system call in another address space",
+                self.p.p_pid
+            );
+        }
+        r
+    }
+
+    /// A system call that may give the process a new address space.
+    fn call_exec<R>(&self, f: impl FnOnce() -> R) -> R {
         if !std::ptr::eq(sched::current_thread().td_proc, self.p.ptr()) {
             kpanic!("a system call of process {} from outside it", self.p.p_pid);
         }
@@ -481,7 +495,7 @@ impl Proc {
     /// # Errors
     /// None so far.
     pub fn exec(&self) -> Sys<()> {
-        self.call(|| {
+        self.call_exec(|| {
             let mut p = self.p;
             p.p_flag |= P_INEXEC;
             aio::rundown(self.p);
