@@ -354,13 +354,8 @@ th_job_space(struct kaiocb *job, uint64_t *space, uint32_t *generation)
 
 /* ---- Moving bytes ------------------------------------------------------------------ */
 
-/*
- * Between kernel memory and byte `off' of the pages; they have no kernel
- * address of their own.  The range must lie within the pages.
- */
-static bool
-th_pages_io(struct th_pages *p, uint32_t off, void *buf, uint32_t n,
-    enum uio_rw rw)
+static int
+th_phys_io(vm_page_t *ma, vm_offset_t off, void *buf, u_int n, enum uio_rw rw)
 {
 	struct iovec iov;
 	struct uio uio;
@@ -374,15 +369,25 @@ th_pages_io(struct th_pages *p, uint32_t off, void *buf, uint32_t n,
 	uio.uio_segflg = UIO_SYSSPACE;
 	uio.uio_rw = rw;
 	uio.uio_td = curthread;
-	return (uiomove_fromphys(th_pages_c(p)->ma, off, n, &uio) == 0);
+	return (uiomove_fromphys(ma, off, n, &uio));
+}
+
+/*
+ * Between kernel memory and byte `off' of the pages; they have no kernel
+ * address of their own.  The range must lie within the pages.
+ */
+static bool
+th_pages_io(struct th_pages *p, uint32_t off, void *buf, uint32_t n,
+    enum uio_rw rw)
+{
+
+	return (th_phys_io(th_pages_c(p)->ma, off, buf, n, rw) == 0);
 }
 
 /* Copy out of the memory of a process that is not the current one.  May sleep. */
 int
 th_proc_read(struct proc *p, uint64_t addr, char *buf, size_t len)
 {
-	struct iovec iov;
-	struct uio uio;
 	vm_page_t m;
 	size_t n;
 	int error;
@@ -392,16 +397,7 @@ th_proc_read(struct proc *p, uint64_t addr, char *buf, size_t len)
 		if (vm_fault_quick_hold_pages(&p->p_vmspace->vm_map, addr, n,
 		    VM_PROT_READ, &m, 1) != 1)
 			return (EFAULT);
-		iov.iov_base = buf;
-		iov.iov_len = n;
-		uio.uio_iov = &iov;
-		uio.uio_iovcnt = 1;
-		uio.uio_offset = 0;
-		uio.uio_resid = n;
-		uio.uio_segflg = UIO_SYSSPACE;
-		uio.uio_rw = UIO_READ;
-		uio.uio_td = curthread;
-		error = uiomove_fromphys(&m, addr & PAGE_MASK, n, &uio);
+		error = th_phys_io(&m, addr & PAGE_MASK, buf, n, UIO_READ);
 		vm_page_unhold_pages(&m, 1);
 	}
 	return (error);
