@@ -17,7 +17,9 @@ SYSDIR?=	/usr/src/sys
 .endif
 
 .if empty(KERNBUILDDIR) && !make(clean) && !make(cleandir) && !make(unload)
-KERNCONF?=	${:!sysctl -n kern.ident!}
+.if empty(KERNCONF)
+KERNCONF=	${:!sysctl -n kern.ident!}
+.endif
 KERNBUILDDIR:=	${.OBJDIR}/kernel-${KERNCONF:T}
 .if !exists(${KERNBUILDDIR}/opt_global.h)
 _configured!=	cd ${SYSDIR}/amd64/conf && mkdir -p ${KERNBUILDDIR} && \
