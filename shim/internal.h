@@ -66,8 +66,8 @@ struct th_tom {
 	void *rs;			/* the Rust half's Adapter */
 	bool own_atids;			/* the atid table is ours to free */
 	struct sysctl_ctx_list ctx;
-	counter_u64_t counters[TH_NCOUNTERS];
-	counter_u64_t by_class[TH_NCLASSES][TH_NCOUNTERS];
+	/* By class; the last row is what no connection did. */
+	counter_u64_t counters[TH_NCLASSES + 1][TH_NCOUNTERS];
 	volatile u_long gauge[TH_NGAUGES];
 	volatile u_long gauge_max[TH_NGAUGES];
 	int ddp_cache;			/* sysctl toe.ddp_cache */
@@ -100,6 +100,10 @@ tod_th(struct toedev *tod)
 /* cxgbe.c */
 int th_cxgbe_register(void);
 int th_cxgbe_unregister(void);
+/* stats.c */
+void th_stats_alloc(struct th_tom *);
+void th_stats_free(struct th_tom *);
+void th_sysctls(struct th_tom *);
 /* toedev.c */
 void th_toedev_init(struct th_tom *);
 void th_pick_vi(struct adapter *, struct vi_info *, struct th_vi *);

@@ -125,8 +125,10 @@ void th_gauge(struct th_tom *, uint32_t gauge, int64_t delta);
 /* Log one line, prefixed with the adapter's name; rate limited. */
 void th_log(struct th_tom *, const char *msg, uint64_t a, uint64_t b);
 
-/* Number of event counters; names and descriptions stand in cxgbe.c. */
+/* Number of event counters; names and descriptions stand in stats.c. */
 #define TH_NCOUNTERS	29
+/* The first so many are about connections, the others come before there is one. */
+#define TH_NCONN_COUNTERS	27
 
 /*
  * C: module load on one adapter (a synchronized operation: may sleep).  The

@@ -354,6 +354,7 @@ th_job_space(struct kaiocb *job, uint64_t *space, uint32_t *generation)
 
 /* ---- Moving bytes ------------------------------------------------------------------ */
 
+/* Between kernel memory and byte `off' of the pages, which have no address of their own. */
 static int
 th_phys_io(vm_page_t *ma, vm_offset_t off, void *buf, u_int n, enum uio_rw rw)
 {
@@ -372,10 +373,7 @@ th_phys_io(vm_page_t *ma, vm_offset_t off, void *buf, u_int n, enum uio_rw rw)
 	return (uiomove_fromphys(ma, off, n, &uio));
 }
 
-/*
- * Between kernel memory and byte `off' of the pages; they have no kernel
- * address of their own.  The range must lie within the pages.
- */
+/* The same with held pages; the range must lie within them. */
 static bool
 th_pages_io(struct th_pages *p, uint32_t off, void *buf, uint32_t n,
     enum uio_rw rw)

@@ -38,6 +38,7 @@ pub enum Extra {
     End,
 }
 
+const _: () = assert!(Counter::Count as usize == sys::TH_NCONN_COUNTERS as usize);
 const _: () = assert!(Extra::End as usize == sys::TH_NCOUNTERS as usize);
 
 /// Who a tid stands for.
