@@ -21,7 +21,6 @@
 #define TH_IF_INPUT(ifp, m)	if_input((ifp), (m))
 #define TH_SO_OPTIONS(so)	((so)->so_options)
 #define TH_CC_ALGO(tp)		((tp)->t_cc)
-#define TH_ALWAYS_KEEPALIVE	V_tcp_always_keepalive
 #define TH_FIND_TCP()	pffindproto(PF_INET, SOCK_STREAM, IPPROTO_TCP)
 #else
 #define TH_TP2INP(tp)		((tp)->t_inpcb)
@@ -34,7 +33,6 @@
 #define TH_IF_INPUT(ifp, m)	((ifp)->if_input((ifp), (m)))
 #define TH_SO_OPTIONS(so)	so_options_get(so)
 #define TH_CC_ALGO(tp)		CC_ALGO(tp)
-#define TH_ALWAYS_KEEPALIVE	tcp_always_keepalive
 #define TH_FIND_TCP()	pffindproto(PF_INET, IPPROTO_TCP, SOCK_STREAM)
 #ifndef SETTOEDEV
 #define SETTOEDEV(ifp, tod)	(TOEDEV(ifp) = (tod))
@@ -112,17 +110,71 @@
 #define TH_AIO_GENERIC(so, job)	(EOPNOTSUPP)
 #endif
 
-/* 14: the syncache wants a read lock on the listener and the TOS byte. */
+/* 14: the syncache wants a read lock on the listener. */
 #if __FreeBSD_version >= 1400000
 #define TH_SYNCACHE_RELOCK(inp)	INP_DOWNGRADE(inp)
 #define TH_SET_ACK(th)		tcp_set_flags((th), TH_ACK)
-#define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
-	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx), (tos))
 #else
 #define TH_SYNCACHE_RELOCK(inp)	INP_WLOCK_ASSERT(inp)
 #define TH_SET_ACK(th)		((th)->th_flags = TH_ACK)
+#endif
+
+/* 12.2: the syncache wants the TOS byte. */
+#if __FreeBSD_version >= 1202000
+#define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
+	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx), (tos))
+#else
 #define TH_SYNCACHE_ADD(inc, to, th, inp, tod, ctx, tos) \
 	toe_syncache_add((inc), (to), (th), (inp), (tod), (ctx))
+#endif
+
+/* 12.2 (12-STABLE since early 2020): each vnet has its own; a macro then. */
+#ifdef V_tcp_always_keepalive
+#define TH_ALWAYS_KEEPALIVE	V_tcp_always_keepalive
+#else
+#define TH_ALWAYS_KEEPALIVE	tcp_always_keepalive
+#endif
+
+/*
+ * dev/cxgbe, of which the stand-in for packaged builds is 12.1's.
+ *
+ * 14.2: a driver is registered under an id that is no member of its uld_info,
+ * may be stopped and restarted with the adapter, and finds the atid table made.
+ */
+#if __FreeBSD_version >= 1402000 && !defined(TOEHOLD_STANDIN)
+#define TH_ULD_METHODS(on, off)	.uld_activate = (on), .uld_deactivate = (off)
+#define TH_REGISTER_ULD(ui)	t4_register_uld((ui), ULD_TOM)
+#define TH_UNREGISTER_ULD(ui)	t4_unregister_uld((ui), ULD_TOM)
+#define TH_BASE_HAS_ATIDS
+#else
+#define TH_ULD_METHODS(on, off)	\
+	.uld_id = ULD_TOM, .activate = (on), .deactivate = (off)
+#define TH_REGISTER_ULD(ui)	t4_register_uld(ui)
+#define TH_UNREGISTER_ULD(ui)	t4_unregister_uld(ui)
+#endif
+
+/* 13: how the VNIC field of a filter tuple is used is a mode. */
+#if __FreeBSD_version >= 1300000 && !defined(TOEHOLD_STANDIN)
+#define TH_VNIC_IS_PF_VF(tp)	((tp)->vnic_mode == FW_VNIC_MODE_PF_VF)
+#else
+#define TH_VNIC_IS_PF_VF(tp)	(((tp)->ingress_config & F_VNIC) != 0)
+#endif
+
+/* 14: the modulation queue of a channel is a macro. */
+#ifdef TX_MODQ
+#define TH_TX_MODQ(tp, chan)	TX_MODQ(chan)
+#else
+#define TH_TX_MODQ(tp, chan)	((tp)->tx_modq[chan])
+#endif
+
+/* With the T7 the logical port became the hardware's, and next hops lost their SMT index. */
+#ifdef CHELSIO_T7
+#define TH_PORT_HW(pi)		((pi)->hw_port)
+#define TH_L2E_PORT(e, vi)	((e)->hw_port = (vi)->pi->hw_port)
+#else
+#define TH_PORT_HW(pi)		((pi)->lport)
+#define TH_L2E_PORT(e, vi)	\
+	((e)->smt_idx = (vi)->smt_idx, (e)->lport = (vi)->pi->lport)
 #endif
 
 /* The adapter's name; the simulated adapter of packaged builds has no newbus. */

@@ -192,8 +192,8 @@ th_adapter_info(struct adapter *sc, struct th_adapter_info *ai)
 	ai->vlan_shift = sc->params.tp.vlan_shift;
 	ai->port_shift = sc->params.tp.port_shift;
 	ai->protocol_shift = sc->params.tp.protocol_shift;
-	/* Only if the field means VNIC (F_VNIC of TP_INGRESS_CONFIG). */
-	ai->vnic_shift = (sc->params.tp.ingress_config & (1u << 19)) != 0 ?
+	/* Only if the field is a function's number, not an outer VLAN's. */
+	ai->vnic_shift = TH_VNIC_IS_PF_VF(&sc->params.tp) ?
 	    sc->params.tp.vnic_shift : -1;
 	for (i = 0; i < TH_NMTUS; i++)
 		ai->mtus[i] = sc->params.mtus[i];
@@ -221,6 +221,34 @@ th_set_tagmask(struct adapter *sc, uint32_t size)
 	    V_TDDPTAGMASK(((1u << fls(size)) - 1) >> 6));
 }
 
+/* The atid table, where the base driver does not make it for everybody. */
+static int
+th_atids_init(struct th_tom *tom)
+{
+#ifndef TH_BASE_HAS_ATIDS
+	int error;
+
+	/* Hash filters may have made it already, and then it stays theirs. */
+	if (tom->sc->tids.atid_tab == NULL) {
+		error = alloc_atid_tab(&tom->sc->tids, M_WAITOK);
+		if (error != 0)
+			return (error);
+		tom->own_atids = true;
+	}
+#endif
+	return (0);
+}
+
+static void
+th_atids_fini(struct th_tom *tom)
+{
+#ifndef TH_BASE_HAS_ATIDS
+
+	if (tom->own_atids)
+		free_atid_tab(&tom->sc->tids);
+#endif
+}
+
 static int
 th_activate(struct adapter *sc)
 {
@@ -243,13 +271,9 @@ th_activate(struct adapter *sc)
 	TASK_INIT(&tom->retry_task, 0, th_retry_task, tom);
 	th_l2_init(tom);
 	th_vm_init(tom);
-	/* Hash filters may have made it already, and then it stays theirs. */
-	if (sc->tids.atid_tab == NULL) {
-		error = alloc_atid_tab(&sc->tids, M_WAITOK);
-		if (error != 0)
-			goto fail;
-		tom->own_atids = true;
-	}
+	error = th_atids_init(tom);
+	if (error != 0)
+		goto fail;
 	error = toehold_activate(tom, &ai, &tom->rs);
 	if (error != 0)
 		goto fail;
@@ -265,8 +289,7 @@ th_activate(struct adapter *sc)
 	    EVENTHANDLER_PRI_ANY);
 	return (0);
 fail:
-	if (tom->own_atids)
-		free_atid_tab(&sc->tids);
+	th_atids_fini(tom);
 	th_vm_fini(tom);
 	th_l2_fini(tom);
 	th_stats_free(tom);
@@ -335,17 +358,14 @@ th_deactivate(struct adapter *sc)
 	th_l2_fini(tom);
 	th_vm_fini(tom);
 	toehold_free(tom->rs);
-	if (tom->own_atids)
-		free_atid_tab(&sc->tids);
+	th_atids_fini(tom);
 	th_stats_free(tom);
 	free(tom, M_TOEHOLD);
 	return (0);
 }
 
 static struct uld_info th_uld = {
-	.uld_id = ULD_TOM,
-	.activate = th_activate,
-	.deactivate = th_deactivate,
+	TH_ULD_METHODS(th_activate, th_deactivate),
 };
 
 static void
@@ -372,7 +392,7 @@ th_cxgbe_register(void)
 	int error;
 
 	/* First, for it says whether t4_tom has the handlers; none come yet. */
-	error = t4_register_uld(&th_uld);
+	error = TH_REGISTER_ULD(&th_uld);
 	if (error == EEXIST)
 		log(LOG_ERR, "toehold: another TOE driver is loaded; "
 		    "kldunload t4_tom\n");
@@ -389,7 +409,7 @@ th_cxgbe_unregister(void)
 	error = 0;
 	t4_iterate(th_deactivate_one, &error);
 	if (error == 0)
-		error = t4_unregister_uld(&th_uld);
+		error = TH_UNREGISTER_ULD(&th_uld);
 	if (error == 0)
 		th_cpl_handlers(NULL);
 	return (error);

@@ -7,7 +7,6 @@
 #include "internal.h"
 
 #include <netinet/cc/cc.h>
-#include <netinet/tcp_timer.h>
 
 struct vnet *
 th_vnet_enter(struct vnet *vnet)

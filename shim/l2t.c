@@ -184,8 +184,7 @@ th_l2_new(struct th_tom *tom, struct ifnet *ifp, uint32_t addr)
 		hw->addr[0] = addr;
 		hw->ifp = ifp;
 		hw->ipv6 = 0;
-		hw->smt_idx = vi->smt_idx;
-		hw->lport = vi->pi->lport;
+		TH_L2E_PORT(hw, vi);
 		hw->vlan = 0xfff;
 		hw->wrq = &tom->sc->sge.ctrlq[vi->pi->port_id];
 		hw->iqid = tom->sc->sge.ofld_rxq[vi->first_ofld_rxq].iq.abs_id;

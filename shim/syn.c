@@ -9,7 +9,6 @@
 #include <net/if_vlan_var.h>
 #include <netinet/ip.h>
 #include <netinet/in_fib.h>
-#include <netinet/tcp_timer.h>
 #if __FreeBSD_version >= 1300000
 #include <net/route/nhop.h>
 #endif

@@ -212,7 +212,7 @@ th_pick_vi(struct adapter *sc, struct vi_info *vi, struct th_vi *tv)
 	tv->txq = vi->first_ofld_txq + arc4random() % vi->nofldtxq;
 	tv->rxq = vi->first_ofld_rxq + arc4random() % vi->nofldrxq;
 	tv->rxq_abs = sc->sge.ofld_rxq[tv->rxq].iq.abs_id;
-	tv->tx_modq = sc->params.tp.tx_modq[vi->pi->tx_chan];
+	tv->tx_modq = TH_TX_MODQ(&sc->params.tp, vi->pi->tx_chan);
 	/* FT_VNID_ID: valid in bit 16, PF from bit 7, VF from bit 0. */
 	tv->vnic = (uint32_t)vi->vfvld << 16 | sc->pf << 7 | vi->vin;
 	/* By default only a T5 with more than two 10 Gb/s ports' worth. */

@@ -62,11 +62,13 @@ fn tree() -> Bench {
         ("kern/off.c", "int off_fn(void) { return 0; }\n"),
         (
             "kern/late.c",
-            "int late_var;\nstatic int hidden(void) { return 1; }\nint (*late_fn)(void) = hidden;\n",
+            "int late_var;\nstatic int hidden(void) { return 1; }\nint (*late_fn)(void) = hidden;\n\
+             void\nodd(void)\n{\n#ifdef ODD\n#else\n\tif (late_var) {\n#endif\n#ifdef ODD\n#else\n\t}\n#endif\n#ifdef ODD\n\tif (late_var) {\n#endif\n}\n\
+             int\nbehind_odd(void)\n{\n\treturn (1);\n}\n",
         ),
         (
             "kern/asm.S",
-            "#include \"assym.inc\"\n#define ENTRY(x) .globl x; x:\nENTRY(asm_fn) old %insn, $PC_X\nasm_local: ret\n.globl asm_other\n",
+            "#include \"assym.inc\"\n#define ENTRY(x) .globl x; x:\nENTRY(asm_fn) old %insn, $PC_X\nasm_local: ret\n.globl asm_other\n.global asm_same\nasm_same\t= asm_local + 4\n",
         ),
         (
             "modules/toecore/Makefile",
@@ -339,6 +341,8 @@ fn a_symbol_is_found_with_whoever_defines_it() {
         &[
             "always_fn",
             "asm_fn",
+            "asm_same",
+            "behind_odd",
             "late_var",
             "made_if_desc",
             "register_toedev",
@@ -354,6 +358,8 @@ fn a_symbol_is_found_with_whoever_defines_it() {
     let wanted = [
         "always_fn: kernel",
         "asm_fn: kernel",
+        "asm_same: kernel",
+        "behind_odd: kernel",
         "late_var: kernel",
         "made_by_macro_one: kernel",
         "made_if_desc: kernel",

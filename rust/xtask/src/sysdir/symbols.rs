@@ -321,7 +321,8 @@ impl<'a> Finder<'a> {
     }
 
     /// For names that ctags does not know: files in which a macro call at a line's start may
-    /// make them (`VNET_DEFINE(int, x)` makes vnet_entry_x), and assembler that has the word.
+    /// make them (`VNET_DEFINE(int, x)` makes vnet_entry_x), those in which a line begins as a
+    /// function's definition does in style(9), and assembler that has the word.
     /// With `likely` only those where the macro begins as the name does, or has all of it: the
     /// end of a name may be a word that occurs everywhere.
     fn mentions<'n>(&self, names: &[&'n str], likely: bool) -> BTreeMap<&'n str, BTreeSet<usize>> {
@@ -346,6 +347,13 @@ impl<'a> Finder<'a> {
             let text = String::from_utf8_lossy(&bytes);
             let assembler = is_assembler(&file.path);
             for line in text.lines() {
+                if let Some((name, _)) = line.split_once('(')
+                    && let Some(names) = ends.get(name)
+                {
+                    for name in names.iter().filter(|n| line.starts_with(**n)) {
+                        found.entry(name).or_default().insert(place);
+                    }
+                }
                 if !assembler && !macro_call(line) {
                     continue;
                 }
@@ -425,6 +433,10 @@ fn labels(text: &str) -> BTreeSet<String> {
         let mut words = statement.split_whitespace();
         match (words.next(), words.next()) {
             (Some(".globl" | ".global"), Some(name)) => drop(global.insert(name.to_owned())),
+            // The name may be set to an address instead of standing before one.
+            (Some(name), Some(equals)) if equals.starts_with('=') => {
+                placed.insert(name.to_owned());
+            }
             (Some(word), _) => {
                 if let Some((name, _)) = word.split_once(':') {
                     placed.insert(name.to_owned());

@@ -16,6 +16,11 @@
 #define V_DUPACKTHRESH(x)	((x) << S_DUPACKTHRESH)
 #define G_DUPACKTHRESH(x)	(((x) >> S_DUPACKTHRESH) & M_DUPACKTHRESH)
 
+/* Of TP_INGRESS_CONFIG: the VNIC field of a filter tuple is a function's number. */
+#define S_VNIC			11
+#define V_VNIC(x)		((x) << S_VNIC)
+#define F_VNIC			V_VNIC(1U)
+
 /* Which bits of a DDP tag index the page pods. */
 #define A_ULP_RX_TDDP_TAGMASK	0x19174
 #define S_TDDPTAGMASK		6
