@@ -16,7 +16,8 @@ help:
 	@echo 'make shim    compile the C halves only'
 	@echo 'make symbols SYSDIR=<tree>/sys        who defines what the modules leave undefined'
 	@echo 'make check-standin SYSDIR=<tree>/sys  hold sys/standin against that tree'
-	@echo 'make test    setup, kmod, then every test'
+	@echo 'make test    setup, kmod, then every test and every planted fault'
+	@echo 'make planted bring known faults back one by one: a test must see each'
 	@echo 'make demo    setup, kmod, then send FILE=<path> through both modules'
 	@echo 'make check   formatting, lints, gates on the modules, manual pages'
 	@echo 'make native  run the rules of sys/modules (the build on FreeBSD) as far as they go here'
@@ -24,10 +25,10 @@ help:
 	@echo 'make fmt     format the Rust sources'
 	@echo 'make clean   remove what was built; what was downloaded stays'
 
-setup kmod shim symbols check-standin native generated test check demo fmt:
+setup kmod shim symbols check-standin native generated test planted check demo fmt:
 	@$(XTASK) $@
 
 clean:
-	rm -rf target/kmod target/native target/rust-kmod target/debug target/release target/tmp
+	rm -rf target/kmod target/native target/rust-kmod target/debug target/release target/tmp target/planted
 
-.PHONY: help setup kmod shim symbols check-standin native generated test check demo fmt clean
+.PHONY: help setup kmod shim symbols check-standin native generated test planted check demo fmt clean

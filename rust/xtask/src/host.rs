@@ -6,7 +6,7 @@ use crate::Result;
 use crate::run::{Cmd, Runner};
 
 /// Debian packages a build needs.
-pub const PACKAGES: [&str; 13] = [
+pub const PACKAGES: [&str; 14] = [
     "rustc-web",
     "rust-web-src",
     "clang-19",
@@ -20,6 +20,7 @@ pub const PACKAGES: [&str; 13] = [
     "python3",
     "ca-certificates",
     "make",
+    "patch",
 ];
 
 /// What the machine is.

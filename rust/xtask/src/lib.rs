@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod check;
+pub mod copy;
 pub mod demo;
 pub mod gate;
 pub mod generated;
@@ -17,6 +18,7 @@ pub mod kmod;
 pub mod module;
 pub mod native;
 pub mod parallel;
+pub mod planted;
 pub mod run;
 pub mod setup;
 pub mod shim;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use xtask::run::Real;
 use xtask::tree::Tree;
-use xtask::{Result, check, demo, generated, kmod, native, setup, standin, tests};
+use xtask::{Result, check, demo, generated, kmod, native, planted, setup, standin, tests};
 
 fn dispatch(command: Option<&str>) -> Result<()> {
     let tree = Tree::find()?;
@@ -17,6 +17,7 @@ fn dispatch(command: Option<&str>) -> Result<()> {
         Some("native") => native::run(&tree, &Real),
         Some("symbols") => kmod::symbols(&tree, &Real),
         Some("test") => tests::run(&tree, &Real),
+        Some("planted") => planted::run(&tree, &Real),
         Some("check") => check::run(&tree, &Real),
         Some("demo") => demo::run(&tree, &Real),
         Some("fmt") => check::fmt(&tree, &Real),

@@ -1,10 +1,11 @@
-//! `make test`: setup, modules, then every test, with one line of sum at the end.
+//! `make test`: setup, modules, then every test and every planted fault, with one line of sum at
+//! the end.
 
 use std::ffi::OsString;
 
 use crate::run::{Cmd, Runner};
 use crate::tree::{RELEASES, Tree};
-use crate::{Result, kmod, setup};
+use crate::{Result, kmod, planted, setup};
 
 /// Crates with tests that run on the host.
 const PACKAGES: [&str; 8] = [
@@ -46,6 +47,13 @@ impl Sum {
         self.programs += 1;
     }
 
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: Sum) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.programs += other.programs;
+    }
+
     /// The line printed last.
     pub fn text(&self) -> String {
         format!("{} passed, {} failed", self.passed, self.failed)
@@ -76,6 +84,21 @@ pub fn ukern_env(tree: &Tree, cmd: Cmd) -> Cmd {
         .env("TOEHOLD_KMOD", tree.modules(release))
 }
 
+/// `cargo test` in a tree, with the variables of make that were given.
+pub fn cargo_test(tree: &Tree) -> Cmd {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut cmd = Cmd::new(cargo)
+        .dir(&tree.root)
+        .args(["test", "--no-fail-fast"]);
+    // make passes its variables on whether they are set or not; empty is not set.
+    for name in crate::demo::VARIABLES {
+        if crate::inputs::given(name).is_none() {
+            cmd = cmd.unset(name);
+        }
+    }
+    cmd
+}
+
 /// Runs everything.
 ///
 /// # Errors
@@ -83,24 +106,16 @@ pub fn ukern_env(tree: &Tree, cmd: Cmd) -> Cmd {
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::run(tree, runner)?;
     kmod::packaged(tree, runner)?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut cmd = Cmd::new(cargo)
-        .dir(&tree.root)
-        .args(["test", "--no-fail-fast"]);
+    let mut cmd = cargo_test(tree);
     for package in PACKAGES {
         cmd = cmd.args(["--package", package]);
-    }
-    // make passes its variables on whether they are set or not; empty is not set.
-    for name in crate::demo::VARIABLES {
-        if crate::inputs::given(name).is_none() {
-            cmd = cmd.unset(name);
-        }
     }
     let mut sum = Sum::default();
     let ok = runner.lines(&ukern_env(tree, cmd), &mut |line| {
         println!("{line}");
         sum.line(line);
     })?;
+    sum.add(planted::each(tree, runner)?);
     println!("{}", sum.text());
     sum.verdict(ok)
 }
