@@ -147,13 +147,27 @@ th_retry_task(void *arg, int pending)
 	TH_EPOCH_EXIT(et);
 }
 
+uint64_t
+th_uptime_ms(void)
+{
+
+	return (sbinuptime() / SBT_1MS);
+}
+
+/* The lock is for two that ask at once: the later time must not be the last. */
 void
 th_retry_schedule(struct th_tom *tom, uint32_t ms)
 {
+	sbintime_t at;
 
-	if (!callout_pending(&tom->retry_callout))
+	at = sbinuptime() + SBT_1MS * ms;
+	mtx_lock(&tom->retry_lock);
+	if (!callout_pending(&tom->retry_callout) || at < tom->retry_at) {
+		tom->retry_at = at;
 		callout_reset_sbt(&tom->retry_callout, SBT_1MS * ms, 0,
 		    th_retry_timeout, tom, 0);
+	}
+	mtx_unlock(&tom->retry_lock);
 }
 
 /* ---- Memory is short ---------------------------------------------------- */
@@ -267,6 +281,7 @@ th_activate(struct adapter *sc)
 	tom->tx_zcopy_min = TH_TX_ZCOPY_MIN;
 	tom->max_wired = physmem / 4;
 	th_stats_alloc(tom);
+	mtx_init(&tom->retry_lock, "toehold retry", NULL, MTX_DEF);
 	callout_init(&tom->retry_callout, 1);
 	TASK_INIT(&tom->retry_task, 0, th_retry_task, tom);
 	th_l2_init(tom);
@@ -293,6 +308,7 @@ fail:
 	th_vm_fini(tom);
 	th_l2_fini(tom);
 	th_stats_free(tom);
+	mtx_destroy(&tom->retry_lock);
 	free(tom, M_TOEHOLD);
 	return (error);
 }
@@ -360,6 +376,7 @@ th_deactivate(struct adapter *sc)
 	toehold_free(tom->rs);
 	th_atids_fini(tom);
 	th_stats_free(tom);
+	mtx_destroy(&tom->retry_lock);
 	free(tom, M_TOEHOLD);
 	return (0);
 }

@@ -83,6 +83,8 @@ struct th_tom {
 	struct task l2_task;		/* tells of WRs that were not sent */
 	STAILQ_HEAD(, th_l2wr) l2_unsent;
 
+	struct mtx retry_lock;
+	sbintime_t retry_at;		/* when the callout comes */
 	struct callout retry_callout;
 	struct task retry_task;
 

@@ -153,8 +153,12 @@ void toehold_lowmem(void *rs);
 /* Page pods: all there are, and the longest run of free ones.  Any. */
 void toehold_ppods(void *rs, uint32_t *total, uint32_t *largest);
 
-/* Schedule toehold_retry() after `ms' milliseconds, at most once.  Any. */
+/*
+ * Have toehold_retry() called in `ms' milliseconds, or before if that was asked
+ * for: it is called once for all that asked.  Any context without spin locks.
+ */
 void th_retry_schedule(struct th_tom *, uint32_t ms);
+uint64_t th_uptime_ms(void);			/* any context */
 
 /*
  * A CPL for the connection or listener it names.  `cpl' starts at the opcode

@@ -54,8 +54,9 @@ pub(crate) struct Writes<O: Os> {
     want: Option<Wanted<O::Job>>,
     /// The next bytes of a job that is copied.
     copy: Option<Copied<O::Mbuf>>,
-    /// A job was cancelled whose bytes are in flight: it ends early if its process goes.
-    asked: bool,
+    /// Mark of the last job that was cancelled with its bytes in flight: it ends early if its
+    /// process goes, and only time shows that.
+    asked: Option<u32>,
     /// Jobs have ended whose bytes were in flight, and so are their page sets.
     orphans: bool,
     /// Page sets the first job is past, with the mark up to which they are in flight.
@@ -109,7 +110,7 @@ impl<O: Os> Writes<O> {
             sent: O::Jobs::default(),
             want: None,
             copy: None,
-            asked: false,
+            asked: None,
             orphans: false,
             left: [None; LEFT],
             io_busy: false,
@@ -242,11 +243,14 @@ impl<O: Os> Writes<O> {
         let Some(job) = self.sent.find_mut(|j| j.id() == id) else {
             return false;
         };
+        let mark = job.mark();
         if os.leaving(job) && self.watched() != Some(id) {
             self.abandon(os, id);
             return true;
         }
-        self.asked = true;
+        if self.asked.is_none_or(|last| seq_lt(last, mark)) {
+            self.asked = Some(mark);
+        }
         os.retry_later();
         false
     }
@@ -259,11 +263,12 @@ impl<O: Os> Writes<O> {
         }
     }
 
-    /// The same for all of them.
+    /// The same for all of them. Asked again only as long as one that was cancelled is here:
+    /// others are none of its business.
     fn let_all_go(&mut self, os: &mut O) {
-        if !core::mem::take(&mut self.asked) {
+        let Some(last) = self.asked.take() else {
             return;
-        }
+        };
         let watched = self.watched();
         loop {
             let gone = |j: &O::Job| os.leaving(j) && Some(j.id()) != watched;
@@ -272,8 +277,9 @@ impl<O: Os> Writes<O> {
             };
             self.abandon(os, id);
         }
-        if !self.sent.is_empty() {
-            self.asked = true;
+        let first = self.sent.front().map(Job::mark);
+        if first.is_some_and(|mark| !seq_lt(last, mark)) {
+            self.asked = Some(last);
             os.retry_later();
         }
     }

@@ -16,12 +16,7 @@ use crate::listen::Lctx;
 use crate::synqe::Synqe;
 use crate::tids::Table;
 use crate::toepcb::{SLOTS, Toepcb};
-
-/// Milliseconds until a shortage is looked at again, if nothing wakes it before. Doubled as long
-/// as that does not help.
-const RETRY_MS: u32 = 1;
-/// And no longer than this.
-const RETRY_MS_MAX: u32 = 256;
+use crate::turn::{RETRY_MS, RETRY_MS_MAX};
 
 /// No address space has this name.
 const EVERYBODY: u64 = u64::MAX;
@@ -82,7 +77,8 @@ pub struct Adapter {
     /// Wired pages or page pods are short: idle page sets are to go, [`EVERYBODY`]'s or those of
     /// one address space; 0 for none.
     pressure: AtomicU64,
-    retry_ms: AtomicU32,
+    /// Page pods were given back: all that wait are asked, whenever their turn is.
+    given: AtomicBool,
 }
 
 impl Last for Adapter {}
@@ -120,7 +116,7 @@ impl Adapter {
             dead_lctx: Stack::default(),
             sweep: AtomicBool::new(false),
             pressure: AtomicU64::new(0),
-            retry_ms: AtomicU32::new(RETRY_MS),
+            given: AtomicBool::new(false),
         })
     }
 
@@ -157,7 +153,8 @@ impl Adapter {
         self.ppods.lock().free(p);
         if !self.waiting.is_empty() {
             // Somebody may wait for just these.
-            self.tom.retry_schedule(RETRY_MS);
+            self.given.store(true, Ordering::Release);
+            self.retry_soon();
         }
     }
 
@@ -213,11 +210,12 @@ impl Adapter {
         self.tom.retry_schedule(RETRY_MS);
     }
 
-    /// A connection waits for better times; its turn comes ever later as long as they do not.
-    pub fn wait(&self, toep: Arc<Toepcb>) {
-        self.waiting.push(toep);
-        self.tom
-            .retry_schedule(self.retry_ms.load(Ordering::Relaxed));
+    /// A connection waits for better times, and is looked at in `ms` milliseconds or before.
+    pub fn wait(&self, toep: &Arc<Toepcb>, ms: u32, retry: bool) {
+        if toep.turn.ask(self.tom.uptime_ms(), ms, retry) {
+            self.waiting.push(toep.clone());
+        }
+        self.tom.retry_schedule(ms);
     }
 
     /// A listener, an answered SYN or a tid waits for a work request.
@@ -265,17 +263,29 @@ impl Adapter {
                 }
             });
         }
-        self.waiting.drain(|t| {
-            Toepcb::retry(&t);
-        });
-        let ms = if self.waiting.is_empty() {
-            RETRY_MS
-        } else {
-            (self.retry_ms.load(Ordering::Relaxed) * 2).min(RETRY_MS_MAX)
-        };
-        self.retry_ms.store(ms, Ordering::Relaxed);
+        self.take_turns();
         if self.sweep.swap(false, Ordering::AcqRel) {
             self.sweep();
+        }
+    }
+
+    /// Look at the connections that wait, each when its turn has come.
+    fn take_turns(&self) {
+        let given = self.given.swap(false, Ordering::AcqRel);
+        let now = self.tom.uptime_ms();
+        let stay: Stack<Arc<Toepcb>> = Stack::default();
+        let mut next = None;
+        self.waiting.drain(|t| match t.turn.left(now) {
+            0 => Toepcb::retry(&t, false),
+            _ if given => Toepcb::retry(&t, true),
+            ms => {
+                next = Some(next.map_or(ms, |n: u32| n.min(ms)));
+                stay.push(t);
+            }
+        });
+        stay.drain(|t| self.waiting.push(t));
+        if let Some(ms) = next {
+            self.tom.retry_schedule(ms);
         }
     }
 

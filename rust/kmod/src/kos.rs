@@ -239,7 +239,7 @@ impl Os for Kos {
     }
 
     fn retry_later(&mut self) {
-        self.side.retry.store(true, Ordering::Release);
+        self.side.short.store(true, Ordering::Release);
     }
 
     fn kick_worker(&mut self) {

@@ -35,6 +35,7 @@ pub mod listen;
 pub mod synqe;
 pub mod tids;
 pub mod toepcb;
+pub mod turn;
 
 #[cfg(not(test))]
 #[panic_handler]

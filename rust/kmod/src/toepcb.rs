@@ -19,6 +19,7 @@ use wire::TcpOpt;
 
 use crate::adapter::{Adapter, Tid};
 use crate::kos::{KPages, Kos};
+use crate::turn::Turn;
 
 /// Page-set slots of a connection.
 pub const SLOTS: usize = sys::TH_MAX_SETS as usize;
@@ -29,8 +30,8 @@ pub struct Side {
     pub adapter: Arc<Adapter>,
     /// Users of each page-set slot.
     pub users: [AtomicU32; SLOTS],
-    /// `Conn::retry` is wanted.
-    pub retry: AtomicBool,
+    /// This run of the state machine met a shortage.
+    pub short: AtomicBool,
     /// The worker is wanted.
     pub work: AtomicBool,
     /// The connection waits to be torn down.
@@ -87,8 +88,8 @@ pub struct Toepcb {
     task: Once<Task>,
     link: Link,
     wait_link: Link,
-    /// In the adapter's `waiting`.
-    waits: AtomicBool,
+    /// When it is looked at again.
+    pub turn: Turn,
     // Dropped at teardown, in this order, by the retry task.
     l2: L2,
     inp: InpRef,
@@ -133,7 +134,7 @@ impl Toepcb {
         let side = mem.side.fill(|| Side {
             adapter: adapter.clone(),
             users: [const { AtomicU32::new(0) }; SLOTS],
-            retry: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             work: AtomicBool::new(false),
             dying: AtomicBool::new(false),
         });
@@ -162,7 +163,7 @@ impl Toepcb {
             task: Once::new(),
             link: Link::default(),
             wait_link: Link::default(),
-            waits: AtomicBool::new(false),
+            turn: Turn::new(),
             l2,
             inp: g.reference(),
         })
@@ -190,13 +191,23 @@ impl Toepcb {
         g: &mut InpGuard,
         f: impl FnOnce(&mut Conn<Kos>, &mut Kos) -> R,
     ) -> Option<R> {
+        let r = Self::enter(this, g, f)?;
+        Self::see_to(this, || this.turn.afresh());
+        Some(r)
+    }
+
+    /// Run `f` on the state machine.
+    fn enter<R>(
+        this: &Arc<Toepcb>,
+        g: &mut InpGuard,
+        f: impl FnOnce(&mut Conn<Kos>, &mut Kos) -> R,
+    ) -> Option<R> {
         let Inner { conn, os, kept, .. } = this.cell.enter(g)?;
         let r = f(conn, os);
         os.flush();
         if !conn.sending() {
             *kept = None;
         }
-        Self::kick(this);
         Some(r)
     }
 
@@ -205,8 +216,8 @@ impl Toepcb {
         self.cell.enter(g)
     }
 
-    /// Start the worker or the retry if they are wanted.
-    fn kick(this: &Arc<Toepcb>) {
+    /// Start the worker if it is wanted, and have a shortage looked at in so many milliseconds.
+    fn see_to(this: &Arc<Toepcb>, ms: impl FnOnce() -> u32) {
         if this.side.work.swap(false, Ordering::AcqRel) {
             match Self::task(this) {
                 Some(task) => {
@@ -219,18 +230,12 @@ impl Toepcb {
                 None => {
                     // No memory for a task: the retry task asks again.
                     this.side.work.store(true, Ordering::Release);
-                    Self::wait(this);
+                    this.adapter().wait(this, this.turn.longer(), false);
                 }
             }
         }
-        if this.side.retry.load(Ordering::Acquire) {
-            Self::wait(this);
-        }
-    }
-
-    fn wait(this: &Arc<Toepcb>) {
-        if !this.waits.swap(true, Ordering::AcqRel) {
-            this.adapter().wait(this.clone());
+        if this.side.short.swap(false, Ordering::AcqRel) {
+            this.adapter().wait(this, ms(), true);
         }
     }
 
@@ -238,21 +243,20 @@ impl Toepcb {
         this.task.try_call_once(|| Task::new(this.as_raw())).ok()
     }
 
-    /// The retry task comes by. No lock held.
-    pub fn retry(this: &Arc<Toepcb>) {
-        this.waits.store(false, Ordering::Release);
-        let wanted = this.side.retry.swap(false, Ordering::AcqRel);
+    /// The retry task comes by, `early` if something was given back. No lock held.
+    pub fn retry(this: &Arc<Toepcb>, early: bool) {
+        let wanted = this.turn.take(early);
         if !wanted && !this.side.work.load(Ordering::Acquire) {
             return;
         }
         let _vnet = this.vnet.enter();
         let mut g = this.inp().lock();
-        if wanted {
-            let o = Self::run(this, &mut g, |conn, os| conn.retry(os));
-            Self::finish(this, g, o.unwrap_or_default());
-        } else {
-            Self::kick(this);
-        }
+        let o = match wanted {
+            true => Self::enter(this, &mut g, |conn, os| conn.retry(os)),
+            false => None,
+        };
+        Self::see_to(this, || this.turn.longer());
+        Self::finish(this, g, o.unwrap_or_default());
     }
 
     /// Others are short of what this connection's idle page sets hold, or the process with this

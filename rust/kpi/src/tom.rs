@@ -75,7 +75,14 @@ impl Tom {
         unsafe { sys::th_log(self.as_ptr(), msg.as_ptr(), a, b) };
     }
 
-    /// Run `toehold_retry` soon.
+    /// Uptime in milliseconds.
+    #[must_use]
+    pub fn uptime_ms(self) -> u64 {
+        // SAFETY: reads the clock, in any context.
+        unsafe { sys::th_uptime_ms() }
+    }
+
+    /// Run `toehold_retry` in `ms` milliseconds, or before if that was asked for.
     pub fn retry_schedule(self, ms: u32) {
         // SAFETY: live handle.
         unsafe { sys::th_retry_schedule(self.as_ptr(), ms) };

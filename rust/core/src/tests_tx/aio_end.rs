@@ -377,3 +377,36 @@ fn an_acknowledgement_frees_so_snd_of_a_detached_close() {
     r.peer_close();
     r.nothing_left();
 }
+
+/// Retries asked for by one retry, with nothing short.
+fn asked_again(r: &mut Rig) -> u32 {
+    let before = r.os.retries;
+    r.retry();
+    r.os.retries - before
+}
+
+#[test]
+fn a_cancel_in_flight_is_remembered_until_that_job_has_ended() {
+    let mut r = Rig::with_credits(255);
+    r.aio(1, ADDR, 10_000);
+    r.work();
+    assert!(!r.cancel(1), "in flight");
+    assert_eq!(asked_again(&mut r), 1, "its process may go yet");
+    // Another write is in flight when it ends, and then another, for ever.
+    for id in 2..6 {
+        r.aio(id, ADDR, 10_000);
+        r.ack(1);
+        assert_eq!(ended(&r, id - 1), Some(Ok(10_000)));
+        assert_eq!(asked_again(&mut r), 0, "nobody has cancelled job {id}");
+    }
+    // A later cancel counts for the job it is about, and for those before it.
+    r.aio(6, ADDR, 10_000);
+    assert!(!r.cancel(6));
+    r.aio(7, ADDR, 10_000);
+    r.ack(1);
+    assert_eq!(asked_again(&mut r), 1);
+    r.os.leaving.insert(6);
+    assert_eq!(asked_again(&mut r), 0);
+    assert_eq!(ended(&r, 6), Some(Ok(10_000)));
+    assert_eq!(ended(&r, 7), None);
+}
