@@ -158,6 +158,15 @@ impl<O: Os> Writes<O> {
         space.max(ahead).min(MAX_APPEND)
     }
 
+    /// The first parked job goes on with the next acknowledgement, and waits for nothing else.
+    pub(crate) fn waits_for_acks(&self, os: &O) -> bool {
+        self.parked.front().is_some_and(|job| {
+            let left = job.len().saturating_sub(job.done());
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
+            self.room(os, left, job.copies()) == 0
+        })
+    }
+
     /// Jobs, and earlier pieces of them: at most so many page sets are in use.
     fn jobs(&self) -> usize {
         if self.orphans {

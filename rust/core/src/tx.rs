@@ -3,6 +3,12 @@
 //! Context: inpcb write lock. Bytes leave so_snd when CPL_FW4_ACK returns the credits of the
 //! work request that carried them. A shortage of credits suspends transmit until there are enough
 //! for a work request worth its header; a shortage of work requests is retried ([`Os::retry_later`]).
+//!
+//! The last bytes that there are go with SHOVE, which becomes PSH: a peer whose reader has room
+//! left (a DDP buffer, above all) would wait for more otherwise. Nothing can set PSH later, for a
+//! work request without payload is not known to be legal. So if a parked write is to go on with
+//! the next acknowledgement, a few bytes are kept back to carry SHOVE in case it is cancelled or
+//! fails; and if it waits for anything else, SHOVE is set now.
 
 use bitflags::bitflags;
 use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData, TxAlign};
@@ -10,7 +16,7 @@ use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxD
 use crate::aiotx::Writes;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
-use crate::sgl::{MAX_SEGS, Sgl};
+use crate::sgl::{MAX_SEGS, Sgl, TAIL};
 use crate::shared::Shared;
 use crate::txcredits::{MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
 use crate::wr;
@@ -340,7 +346,12 @@ impl<O: Os> Tx<O> {
         };
         let max = (room / 4).clamp(MIN_CHUNK, MAX_CHUNK);
         let mut sgl = Sgl::new(max_dsgl_nsegs(credits));
-        let unsent = os.snd_unsent(max, &mut sgl);
+        let mut unsent = os.snd_unsent(max, &mut sgl);
+        let last = !unsent.more;
+        if last && self.keeps_tail(os, sgl.len()) {
+            sgl.leave_tail();
+            unsent.more = true;
+        }
         let plen = sgl.len();
         if plen == 0 {
             return Pass::Idle;
@@ -368,14 +379,14 @@ impl<O: Os> Tx<O> {
             || quiet >= COMPL_BYTES
             || (used * 8 > u64::from(hiwat) * 5 && quiet >= hiwat / 4)
             // A write job ends with the acknowledgement of its last byte: ask for it.
-            || (!unsent.more && !self.writes.quiet());
+            || (last && !self.writes.quiet());
         let wr = OfldTxData {
             tid: sh.id.tid,
             plen,
             immdlen: if imm { plen as u8 } else { 0 },
             len,
             compl,
-            shove: !unsent.more && !os.more_to_come() && !self.writes.more_to_come(),
+            shove: !unsent.more && !os.more_to_come(),
             ulp_mode: 0,
             align: self.align(plen),
         };
@@ -414,6 +425,13 @@ impl<O: Os> Tx<O> {
             *grew = true;
         }
         Pass::Sent
+    }
+
+    /// The last `plen` bytes there are shall not go to their end: a parked write goes on when an
+    /// acknowledgement comes, and one is to come.
+    fn keeps_tail(&self, os: &O, plen: u32) -> bool {
+        let coming = self.cred.completion_due() || u64::from(plen) > TAIL;
+        coming && self.writes.waits_for_acks(os)
     }
 
     /// How `plen` bytes are to be cut in segments.

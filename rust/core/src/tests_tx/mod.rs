@@ -9,6 +9,7 @@ pub(crate) mod fake;
 mod life;
 mod open;
 mod plain;
+mod push;
 pub(crate) mod rig;
 mod rng;
 mod schedule;

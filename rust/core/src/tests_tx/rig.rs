@@ -138,6 +138,9 @@ impl Rig {
 
     pub(crate) fn try_check(&self) -> Result<(), String> {
         self.conn.check_invariants(&self.os)?;
+        if self.os.peer_waits() {
+            return Err("all is sent, and the last byte without a push".into());
+        }
         if self.finals > 1 {
             return Err("final CPL more than once".into());
         }

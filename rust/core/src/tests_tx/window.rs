@@ -34,7 +34,8 @@ fn jobs_go_past_the_high_water_mark_to_the_window() {
     r.aio(1, ADDR, 1 << 20);
     r.work();
     assert_eq!(r.os.used(), 128 * K);
-    assert_eq!(sent(&r), u64::from(128 * K));
+    let kept = u64::from(128 * K) - sent(&r);
+    assert!(kept <= crate::sgl::TAIL, "kept back for the push: {kept}");
     while ended(&r, 1).is_none() {
         r.ack(1);
         assert!(r.os.used() <= 128 * K);

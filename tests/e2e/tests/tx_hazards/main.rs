@@ -7,6 +7,7 @@ mod exit;
 mod help;
 mod order;
 mod parked;
+mod patience;
 mod results;
 mod shortage;
 mod sizes;

@@ -125,6 +125,8 @@ pub(crate) struct Fake {
     // --- adapter
     out: VecDeque<Out>,
     acked: u64,
+    /// The last payload went without SHOVE, and nobody said that more would follow.
+    unpushed: bool,
     pub(crate) una: u32,
     /// The adapter reads no page of the connection any more.
     over: bool,
@@ -192,6 +194,7 @@ impl Fake {
             locked: false,
             out: VecDeque::new(),
             acked: 0,
+            unpushed: false,
             una: ISS,
             over: false,
             final_cpl: false,
@@ -410,6 +413,11 @@ impl Fake {
         self.order.push(job);
     }
 
+    /// The peer has all there is and was not told so: a reader with room left would wait.
+    pub(crate) fn peer_waits(&self) -> bool {
+        self.unpushed && self.sent == self.used() && !self.over && !self.dropped
+    }
+
     /// Everything found wrong so far.
     pub(crate) fn verdict(&self) -> Result<(), String> {
         let t = self.frames.borrow();
@@ -468,6 +476,7 @@ impl Fake {
         if !imm {
             self.reading(&segs, true);
         }
+        self.unpushed = !d.shove && !self.more_to_come;
         self.out.push_back(Out {
             credits,
             plen: d.plen,
