@@ -28,15 +28,21 @@ ts_params_init(struct ts_softc *ts)
 	p->vpd.cclk = 500000;
 	tp->tre = 11;
 	tp->dack_re = 8;
+#ifndef TX_MODQ
 	for (i = 0; i < MAX_NCHAN; i++)
 		tp->tx_modq[i] = i;
+#endif
 	/* No filter tuple is configured. */
 	tp->fcoe_shift = tp->port_shift = tp->vnic_shift = tp->vlan_shift =
 	    tp->tos_shift = tp->protocol_shift = tp->ethertype_shift =
 	    tp->macmatch_shift = tp->matchtype_shift = tp->frag_shift = -1;
 	ts->chip.nchan = T5SIM_NPORTS;
 	ts->chip.cng_ch_bits_log = 2;
-	ts->chip.nsched_cls = 16;
+#ifdef TS_NSCHED_CLS
+	TS_NSCHED_CLS(&ts->sc) = TS_NSCHED;
+#else
+	ts->chip.nsched_cls = TS_NSCHED;
+#endif
 	ts->sc.chip_params = &ts->chip;
 }
 
@@ -69,7 +75,7 @@ ts_port_init(struct ts_softc *ts, int i)
 	pi->adapter = &ts->sc;
 	pi->vi = vi;
 	pi->nvi = 1;
-	pi->lport = pi->port_id = pi->tx_chan = i;
+	TS_HW_PORT(pi) = pi->port_id = pi->tx_chan = i;
 	pi->rx_e_chan_map = 1 << i;
 	pi->link_cfg.speed = ts->info.line_rate;
 	pi->link_cfg.link_ok = 1;
@@ -77,6 +83,7 @@ ts_port_init(struct ts_softc *ts, int i)
 	ts->sc.port[i] = pi;
 
 	vi->pi = pi;
+	TS_VI_INIT(vi, &ts->sc);
 	vi->viid = 0x580 + i;
 	vi->vin = i;
 	vi->vfvld = 1;
@@ -107,7 +114,8 @@ ts_queues_init(struct ts_softc *ts)
 	for (i = 0; i < T5SIM_NPORTS; i++)
 		ts_wrq_init(ts, &ts->ctrlq[i], EQ_CTRL, i, i);
 	for (i = 0; i < TS_NOFLDQ; i++) {
-		ts_wrq_init(ts, &ts->ofld_txq[i], EQ_OFLD, i, i / TS_NOFLD);
+		ts_wrq_init(ts, TS_TXQ_WRQ(&ts->ofld_txq[i]), EQ_OFLD, i,
+		    i / TS_NOFLD);
 		ts->ofld_rxq[i].iq.adapter = &ts->sc;
 		ts->ofld_rxq[i].iq.abs_id = TS_IQ_BASE + i;
 		ts->ofld_rxq[i].iq.cntxt_id = TS_IQ_BASE + i;
@@ -160,7 +168,7 @@ ts_adapter_new(device_t dev)
 	sc->vres.l2t.size = TS_L2T_SIZE;
 	ts->tid_release = malloc(howmany(sc->tids.ntids, NBBY), M_CXGBE,
 	    M_WAITOK | M_ZERO);
-	if (t4_init_l2t(sc, M_WAITOK) != 0) {
+	if (ts_atids_init(ts) != 0 || t4_init_l2t(sc, M_WAITOK) != 0) {
 		ts_adapter_free(ts);
 		return (NULL);
 	}
@@ -176,16 +184,19 @@ ts_adapter_free(struct ts_softc *ts)
 	int i;
 
 	if (sc->l2t != NULL)
-		t4_free_l2t(sc->l2t);
+		TS_FREE_L2T(sc);
+	ts_atids_fini(ts);
 	for (i = 0; i < T5SIM_NPORTS; i++) {
 		mtx_destroy(&ts->pi[i].pi_lock);
 		ts_wrq_destroy(&ts->ctrlq[i]);
 	}
 	for (i = 0; i < TS_NOFLDQ; i++)
-		ts_wrq_destroy(&ts->ofld_txq[i]);
+		ts_wrq_destroy(TS_TXQ_WRQ(&ts->ofld_txq[i]));
 	ts_clip_destroy(ts);
 	free(ts->tid_release, M_CXGBE);
+#ifdef TS_TLS_RX_PORTS
 	free(sc->tt.tls_rx_ports, M_CXGBE);
+#endif
 	t5sim_card_free(ts->card);
 	ts_t4nex_fini(ts);
 	free(ts->regs, M_CXGBE);
@@ -205,7 +216,7 @@ begin_synchronized_op(struct adapter *sc, struct vi_info *vi, int flags,
 	rc = 0;
 	ADAPTER_LOCK(sc);
 	while (rc == 0) {
-		if (vi != NULL && IS_DOOMED(vi))
+		if (vi != NULL && TS_IS_DOOMED(vi))
 			rc = ENXIO;
 		else if (!IS_BUSY(sc))
 			break;

@@ -96,8 +96,7 @@ ts_t4nex_init(struct ts_softc *ts)
 	for (i = 0; i < T5SIM_NPORTS; i++) {
 		sc->chan_map[i] = i;
 		lc = &ts->pi[i].link_cfg;
-		lc->supported = lc->advertising =
-		    ts_speed_cap(ts->info.line_rate);
+		TS_LINK_CAPS(lc, ts_speed_cap(ts->info.line_rate));
 	}
 	ts_sched_init(ts);
 	ts_knob_default(ts, "indicate_hold", TS_INDICATE_HOLD);

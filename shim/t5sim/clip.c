@@ -6,6 +6,14 @@
  */
 #include "softc.h"
 
+#ifdef TS_CLIP_IS_OPAQUE
+struct clip_entry {
+	TAILQ_ENTRY(clip_entry) link;
+	struct in6_addr lip;
+	u_int refcount;
+};
+#endif
+
 void
 ts_clip_init(struct ts_softc *ts)
 {
@@ -39,15 +47,14 @@ ts_clip_find(struct ts_softc *ts, const struct in6_addr *lip)
 	return (ce);
 }
 
-struct clip_entry *
-t4_hold_lip(struct adapter *sc, struct in6_addr *lip, struct clip_entry *ce)
+static struct clip_entry *
+ts_clip_get(struct ts_softc *ts, const struct in6_addr *lip, bool add)
 {
-	struct ts_softc *ts = ts_of(sc);
+	struct clip_entry *ce;
 
 	mtx_lock(&ts->clip_lock);
-	if (ce == NULL)
-		ce = ts_clip_find(ts, lip);
-	if (ce == NULL) {
+	ce = ts_clip_find(ts, lip);
+	if (ce == NULL && add) {
 		ce = malloc(sizeof(*ce), M_CXGBE, M_NOWAIT | M_ZERO);
 		if (ce != NULL) {
 			ce->lip = *lip;
@@ -60,10 +67,9 @@ t4_hold_lip(struct adapter *sc, struct in6_addr *lip, struct clip_entry *ce)
 	return (ce);
 }
 
-void
-t4_release_lip(struct adapter *sc, struct clip_entry *ce)
+static void
+ts_clip_release(struct ts_softc *ts, struct clip_entry *ce)
 {
-	struct ts_softc *ts = ts_of(sc);
 
 	mtx_lock(&ts->clip_lock);
 	if (--ce->refcount == 0) {
@@ -72,3 +78,52 @@ t4_release_lip(struct adapter *sc, struct clip_entry *ce)
 	}
 	mtx_unlock(&ts->clip_lock);
 }
+
+static void
+ts_clip_hold(struct ts_softc *ts, struct clip_entry *ce)
+{
+
+	mtx_lock(&ts->clip_lock);
+	ce->refcount++;
+	mtx_unlock(&ts->clip_lock);
+}
+
+#ifdef TS_CLIP_IS_OPAQUE
+struct clip_entry *
+t4_get_clip_entry(struct adapter *sc, struct in6_addr *in6, bool add)
+{
+
+	return (ts_clip_get(ts_of(sc), in6, add));
+}
+
+void
+t4_hold_clip_entry(struct adapter *sc, struct clip_entry *ce)
+{
+
+	ts_clip_hold(ts_of(sc), ce);
+}
+
+void
+t4_release_clip_entry(struct adapter *sc, struct clip_entry *ce)
+{
+
+	ts_clip_release(ts_of(sc), ce);
+}
+#else
+struct clip_entry *
+t4_hold_lip(struct adapter *sc, struct in6_addr *lip, struct clip_entry *ce)
+{
+
+	if (ce == NULL)
+		return (ts_clip_get(ts_of(sc), lip, true));
+	ts_clip_hold(ts_of(sc), ce);
+	return (ce);
+}
+
+void
+t4_release_lip(struct adapter *sc, struct clip_entry *ce)
+{
+
+	ts_clip_release(ts_of(sc), ce);
+}
+#endif

@@ -30,7 +30,7 @@ struct sysctl_oid_list;
 #define TS_NAMEUNIT(sc)		((sc)->nameunit)
 #define TS_SET_NAMEUNIT(sc)	\
 	strlcpy((sc)->nameunit, "t5nex0", sizeof((sc)->nameunit))
-/* Tunables of the TOE that came after 12.1. */
+/* The stand-in has the tunables of the TOE that came after 12.1, too. */
 #define TS_TUNABLES_14
 
 /* Nothing to add to the structures, no media to choose from. */
@@ -49,10 +49,6 @@ ts_t4nex_fini(struct ts_softc *ts)
 #define ts_media_ioctl(ifp, vi, cmd, ifr)	ether_ioctl(ifp, cmd, (caddr_t)(ifr))
 
 #else
-
-#if __FreeBSD_version < 1201000 || __FreeBSD_version >= 1300000
-#error "t5sim.ko stands in for the if_cxgbe of FreeBSD 12.1 and later 12: for another release build it from packaged headers, without SYSDIR"
-#endif
 
 #define TS_MALLOC_NAME		"cxgbe"
 #define TS_NAMEUNIT(sc)		device_get_nameunit((sc)->dev)
@@ -74,6 +70,84 @@ void ts_media_init(struct ts_softc *, int);
 void ts_media_fini(struct ts_softc *, int);
 int ts_media_ioctl(struct ifnet *, struct vi_info *, u_long, struct ifreq *);
 
+#endif
+
+/*
+ * dev/cxgbe, of which the stand-in for packaged headers is 12.1's.
+ *
+ * 14.2: a driver is registered under an id that is no member of its uld_info and finds the
+ * atid table made; queues of offloaded connections count for themselves, and the type of a
+ * queue is a member; local IPv6 addresses have other functions and an opaque entry; a VI
+ * knows its adapter; which TCP ports use TLS is no parameter.
+ */
+#if __FreeBSD_version >= 1402000 && !defined(TOEHOLD_STANDIN)
+#define TS_BASE_HAS_ATIDS
+#define TS_CLIP_IS_OPAQUE
+#define TS_ULD_ON(ui, sc)	((ui)->uld_activate(sc))
+#define TS_ULD_OFF(ui, sc)	((ui)->uld_deactivate(sc))
+#define TS_TXQ			struct sge_ofld_txq
+#define TS_TXQ_WRQ(q)		(&(q)->wrq)
+#define TS_EQ_INIT(eq, t)	\
+	((eq)->type = (t), \
+	(eq)->flags = EQ_SW_ALLOCATED | EQ_HW_ALLOCATED | EQ_ENABLED)
+#define TS_EQ_IS_CTRL(eq)	((eq)->type == EQ_CTRL)
+#define TS_VI_INIT(vi, sc)	((vi)->adapter = (sc))
+#define TS_L2T_BY_ADAPTER
+#define TS_FREE_L2T(sc)		t4_free_l2t(sc)
+#define TS_NSCHED_CLS(sc)	((sc)->params.nsched_cls)
+#define TS_TUNABLES_14
+#else
+#define TS_ULD_BY_MEMBER
+#define TS_ULD_ON(ui, sc)	((ui)->activate(sc))
+#define TS_ULD_OFF(ui, sc)	((ui)->deactivate(sc))
+#define TS_TXQ			struct sge_wrq
+#define TS_TXQ_WRQ(q)		(q)
+#define TS_EQ_INIT(eq, t)	\
+	((eq)->flags = (t) | EQ_ALLOCATED | EQ_ENABLED)
+#define TS_EQ_IS_CTRL(eq)	(((eq)->flags & EQ_TYPEMASK) == EQ_CTRL)
+#define TS_VI_INIT(vi, sc)	((void)0)
+#define TS_FREE_L2T(sc)		t4_free_l2t((sc)->l2t)
+#define TS_TLS_RX_PORTS
+#endif
+
+/* Since 13: how a VI that goes away is marked. */
+#ifdef IS_DETACHING
+#define TS_IS_DOOMED(vi)	IS_DETACHING(vi)
+#define TS_DOOM(vi)		SET_DETACHING(vi)
+#define TS_UNDOOM(vi)		CLR_DETACHING(vi)
+#else
+#define TS_IS_DOOMED(vi)	IS_DOOMED(vi)
+#define TS_DOOM(vi)		((vi)->flags |= DOOMED)
+#define TS_UNDOOM(vi)		((vi)->flags &= ~DOOMED)
+#endif
+
+/* With the T7 the logical port became the hardware's. */
+#ifdef CHELSIO_T7
+#define TS_HW_PORT(x)		((x)->hw_port)
+#else
+#define TS_HW_PORT(x)		((x)->lport)
+#endif
+
+/* 12.2: capabilities of a link have names of 32-bit firmware. */
+#if __FreeBSD_version >= 1202000
+#define TS_LINK_CAPS(lc, caps)	((lc)->pcaps = (lc)->acaps = (caps))
+#else
+#define TS_LINK_CAPS(lc, caps)	((lc)->supported = (lc)->advertising = (caps))
+#endif
+
+/* 14: drivers need no devclass. 15: children are attached by another name. */
+#if __FreeBSD_version >= 1400000
+#define TS_DRIVER_MODULE(name, bus, drv, cls, order)	\
+	DRIVER_MODULE_ORDERED(name, bus, drv, NULL, NULL, order)
+#else
+#define TS_DRIVER_MODULE(name, bus, drv, cls, order)	\
+	static devclass_t cls;				\
+	DRIVER_MODULE_ORDERED(name, bus, drv, cls, NULL, NULL, order)
+#endif
+#if __FreeBSD_version >= 1500000
+#define TS_ATTACH_CHILDREN(dev)	(bus_attach_children(dev), 0)
+#else
+#define TS_ATTACH_CHILDREN(dev)	bus_generic_attach(dev)
 #endif
 
 /*

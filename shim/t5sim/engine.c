@@ -96,8 +96,8 @@ ts_submit(struct ts_softc *ts, struct ts_wr_list *wrs, struct ts_sink *cpls)
 		wrq = wr->wrq;
 		/* A refused request is counted by the card. */
 		rc = t5sim_card_submit(ts->card, ts_now(),
-		    (wrq->eq.flags & EQ_TYPEMASK) == EQ_CTRL ? T5SIM_Q_CTRL :
-		    T5SIM_Q_OFLD, ts_wrq_index(ts, wrq),
+		    TS_EQ_IS_CTRL(&wrq->eq) ? T5SIM_Q_CTRL :
+		    T5SIM_Q_OFLD, ts_wrq_index(wrq),
 		    (const uint8_t *)wr->wr, wr->wr_len);
 		if (rc != 0)
 			ts_refuse_open6(wr, cpls);

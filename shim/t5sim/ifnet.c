@@ -25,7 +25,7 @@ ts_if_run(struct vi_info *vi, if_t ifp, bool run)
 	struct adapter *sc = vi->pi->adapter;
 
 	ADAPTER_LOCK(sc);
-	run = run && !IS_DOOMED(vi);
+	run = run && !TS_IS_DOOMED(vi);
 	if_setdrvflagbits(ifp, run ? IFF_DRV_RUNNING : 0,
 	    run ? 0 : IFF_DRV_RUNNING);
 	ADAPTER_UNLOCK(sc);
@@ -172,7 +172,7 @@ ts_vi_doom(struct adapter *sc, struct vi_info *vi)
 {
 
 	ADAPTER_LOCK(sc);
-	vi->flags |= DOOMED;
+	TS_DOOM(vi);
 	wakeup(&sc->flags);
 	while (IS_BUSY(sc))
 		mtx_sleep(&sc->flags, &sc->sc_lock, 0, "t5detach", 0);
@@ -189,7 +189,7 @@ ts_port_attach(struct ts_softc *ts, int i)
 	ifp = if_alloc(IFT_ETHER);
 	if (ifp == NULL)
 		return (ENOMEM);
-	vi->flags &= ~DOOMED;
+	TS_UNDOOM(vi);
 	if_setsoftc(ifp, vi);
 	if_initname(ifp, "cxl", i);
 	if_setflags(ifp, IFF_BROADCAST | IFF_SIMPLEX | IFF_MULTICAST);

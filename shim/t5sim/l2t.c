@@ -37,9 +37,16 @@ t4_init_l2t(struct adapter *sc, int flags)
 	return (0);
 }
 
+#ifdef TS_L2T_BY_ADAPTER
+int
+t4_free_l2t(struct adapter *sc)
+{
+	struct l2t_data *d = sc->l2t;
+#else
 int
 t4_free_l2t(struct l2t_data *d)
 {
+#endif
 	u_int i;
 
 	for (i = 0; i < d->l2t_size; i++) {
@@ -111,7 +118,7 @@ t4_write_l2e(struct l2t_entry *e, int sync)
 	w[2] = w[3] = 0;
 	w[4] = htobe32(MK_OPCODE_TID(CPL_L2T_WRITE_REQ,
 	    idx | V_SYNC_WR(sync) | V_TID_QID(e->iqid)));
-	w[5] = htobe32((V_L2T_W_PORT(e->lport) | V_L2T_W_NOREPLY(!sync)) << 16 |
+	w[5] = htobe32((V_L2T_W_PORT(TS_HW_PORT(e)) | V_L2T_W_NOREPLY(!sync)) << 16 |
 	    idx);
 	cpl = (uint8_t *)&w[6];
 	cpl[0] = e->vlan >> 8;

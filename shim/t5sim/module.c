@@ -51,7 +51,7 @@ ts_undoom(struct ts_softc *ts)
 
 	ADAPTER_LOCK(&ts->sc);
 	for (i = 0; i < T5SIM_NPORTS; i++)
-		ts->vi[i].flags &= ~DOOMED;
+		TS_UNDOOM(&ts->vi[i]);
 	ADAPTER_UNLOCK(&ts->sc);
 	ts_publish(ts);
 }

@@ -213,7 +213,7 @@ ts_nexus_attach(device_t dev)
 		device_set_softc(port, &ts->pi[i]);
 		ts->pi[i].dev = ts->vi[i].dev = port;
 	}
-	all = i == T5SIM_NPORTS && bus_generic_attach(dev) == 0;
+	all = i == T5SIM_NPORTS && TS_ATTACH_CHILDREN(dev) == 0;
 	for (i = 0; i < T5SIM_NPORTS && all; i++)
 		all = device_is_attached(ts->pi[i].dev);
 	if (!all) {
@@ -266,15 +266,12 @@ static moduledata_t ts_mod = {
 	.evhand = ts_modevent,
 };
 
-static devclass_t ts_cxl_devclass, ts_nexus_devclass;
-
 DECLARE_MODULE(t4nex, ts_mod, SI_SUB_DRIVERS, SI_ORDER_FIRST);
 MODULE_VERSION(t4nex, 1);
-DRIVER_MODULE_ORDERED(cxl, t5nex, ts_cxl_driver, ts_cxl_devclass, NULL, NULL,
-    SI_ORDER_SECOND);
+TS_DRIVER_MODULE(cxl, t5nex, ts_cxl_driver, ts_cxl_devclass, SI_ORDER_SECOND);
 MODULE_VERSION(cxl, 1);
-DRIVER_MODULE_ORDERED(t5nex, nexus, ts_nexus_driver, ts_nexus_devclass, NULL,
-    NULL, SI_ORDER_ANY);
+TS_DRIVER_MODULE(t5nex, nexus, ts_nexus_driver, ts_nexus_devclass,
+    SI_ORDER_ANY);
 MODULE_VERSION(t5nex, 1);
 
 #endif

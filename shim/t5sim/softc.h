@@ -42,6 +42,7 @@
 #define TS_IQ_BASE	16	/* abs_id of the first ingress queue */
 #define TS_REGS_SIZE	(332 * 1024) /* bytes of a T5's registers */
 #define TS_L2T_SIZE	256
+#define TS_NSCHED	16	/* scheduling classes of a port */
 
 /* One that is started and not yet committed has its wr_len negated. */
 STAILQ_HEAD(ts_wr_list, wrqe);
@@ -51,7 +52,7 @@ struct ts_softc {
 	struct port_info pi[T5SIM_NPORTS];
 	struct vi_info vi[T5SIM_NPORTS];
 	struct sge_wrq ctrlq[T5SIM_NPORTS];
-	struct sge_wrq ofld_txq[TS_NOFLDQ];
+	TS_TXQ ofld_txq[TS_NOFLDQ];
 	struct sge_ofld_rxq ofld_rxq[TS_NOFLDQ];
 	struct chip_params chip;
 	uint8_t *regs;		/* TS_REGS_SIZE, each at its address */
@@ -132,12 +133,14 @@ uint64_t ts_now(void);
 
 /* tid.c */
 void ts_tid_release_deferred(struct ts_softc *);
+int ts_atids_init(struct ts_softc *);
+void ts_atids_fini(struct ts_softc *);
 
 /* wrq.c */
 void ts_wrq_init(struct ts_softc *, struct sge_wrq *, u_int type, u_int idx,
     u_int chan);
 void ts_wrq_destroy(struct sge_wrq *);
-u_int ts_wrq_index(struct ts_softc *, struct sge_wrq *);
+u_int ts_wrq_index(struct sge_wrq *);
 
 /* ifnet.c */
 int ts_port_attach(struct ts_softc *, int);

@@ -9,6 +9,7 @@
 #define RD	(CTLFLAG_RD | CTLFLAG_MPSAFE)
 #define RW	(CTLFLAG_RW | CTLFLAG_MPSAFE)
 
+#ifdef TS_TLS_RX_PORTS
 #define TS_TLS_PORTS	32	/* ports tls_rx_ports takes */
 
 /* The list of ports is only kept: the simulated card does no TLS. */
@@ -43,6 +44,7 @@ ts_sysctl_tls_rx_ports(SYSCTL_HANDLER_ARGS)
 	ADAPTER_UNLOCK(sc);
 	return (0);
 }
+#endif
 
 /* Timer values a T5 reports, in us; the simulated card has its own, under sim. */
 static const struct {
@@ -149,11 +151,13 @@ ts_sysctl_toe(struct ts_softc *ts, struct sysctl_oid_list *root)
 	for (i = 0; i < nitems(ints); i++)
 		SYSCTL_ADD_INT(ctx, toe, OID_AUTO, ints[i].name, RW,
 		    ints[i].val, 0, ints[i].descr);
+#ifdef TS_TLS_RX_PORTS
 	tt->tls_rx_ports = malloc(TS_TLS_PORTS * sizeof(int), M_CXGBE,
 	    M_WAITOK | M_ZERO);
 	SYSCTL_ADD_PROC(ctx, toe, OID_AUTO, "tls_rx_ports", CTLTYPE_INT | RW,
 	    &ts->sc, 0, ts_sysctl_tls_rx_ports, "I",
 	    "TCP ports that use inline TLS on receive");
+#endif
 	ts_sysctl_toe_timers(ts, toe);
 }
 

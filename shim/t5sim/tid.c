@@ -9,7 +9,10 @@
 #define FW_TP_WR	0x05
 #define TID_RELEASE_LEN	32	/* bytes of the work request */
 
-/* The TOE driver makes the table when it is activated, and frees it. */
+/* The table is made with the adapter, or before 14 by the TOE driver when it is activated. */
+#ifdef TS_BASE_HAS_ATIDS
+static
+#endif
 int
 alloc_atid_tab(struct tid_info *t, int flags)
 {
@@ -29,6 +32,9 @@ alloc_atid_tab(struct tid_info *t, int flags)
 	return (0);
 }
 
+#ifdef TS_BASE_HAS_ATIDS
+static
+#endif
 void
 free_atid_tab(struct tid_info *t)
 {
@@ -40,6 +46,28 @@ free_atid_tab(struct tid_info *t)
 	mtx_destroy(&t->atid_lock);
 	free(t->atid_tab, M_CXGBE);
 	t->atid_tab = NULL;
+}
+
+/* Sleeps. */
+int
+ts_atids_init(struct ts_softc *ts)
+{
+#ifdef TS_BASE_HAS_ATIDS
+
+	return (alloc_atid_tab(&ts->sc.tids, M_WAITOK));
+#else
+
+	return (0);
+#endif
+}
+
+void
+ts_atids_fini(struct ts_softc *ts)
+{
+#ifdef TS_BASE_HAS_ATIDS
+
+	free_atid_tab(&ts->sc.tids);
+#endif
 }
 
 int

@@ -6,7 +6,11 @@
  */
 #include "softc.h"
 
-static SLIST_HEAD(, uld_info) ts_ulds = SLIST_HEAD_INITIALIZER(ts_ulds);
+/* By id, and on how many adapters each is active. */
+static struct {
+	struct uld_info *ui;
+	u_int active;
+} ts_ulds[ULD_MAX + 1];
 static struct sx ts_uld_lock;
 
 /* The one adapter; NULL when there is none. */
@@ -53,61 +57,86 @@ bool
 ts_uld_any(void)
 {
 	bool any;
+	u_int i;
 
+	any = false;
 	sx_slock(&ts_uld_lock);
-	any = !SLIST_EMPTY(&ts_ulds);
+	for (i = 0; i < nitems(ts_ulds); i++)
+		any |= ts_ulds[i].ui != NULL;
 	sx_sunlock(&ts_uld_lock);
 	return (any);
 }
 
-static struct uld_info *
-ts_uld_find(int id)
-{
-	struct uld_info *ui;
-
-	SLIST_FOREACH(ui, &ts_ulds, link)
-		if (ui->uld_id == id)
-			break;
-	return (ui);
-}
-
-int
-t4_register_uld(struct uld_info *ui)
+static int
+ts_uld_register(struct uld_info *ui, int id)
 {
 	int rc;
 
+	if (id < 0 || id > ULD_MAX)
+		return (EINVAL);
 	rc = EEXIST;
 	sx_xlock(&ts_uld_lock);
-	if (ts_uld_find(ui->uld_id) == NULL) {
-		ui->refcount = 0;
-		SLIST_INSERT_HEAD(&ts_ulds, ui, link);
+	if (ts_ulds[id].ui == NULL) {
+		ts_ulds[id].ui = ui;
 		rc = 0;
 	}
 	sx_xunlock(&ts_uld_lock);
 	return (rc);
+}
+
+static int
+ts_uld_unregister(struct uld_info *ui, int id)
+{
+	int rc;
+
+	if (id < 0 || id > ULD_MAX)
+		return (EINVAL);
+	sx_xlock(&ts_uld_lock);
+	if (ts_ulds[id].ui != ui)
+		rc = EINVAL;
+	else if (ts_ulds[id].active > 0)
+		rc = EBUSY;
+	else {
+		ts_ulds[id].ui = NULL;
+		rc = 0;
+	}
+	sx_xunlock(&ts_uld_lock);
+	if (rc == 0 && !ts_uld_any())
+		ts_cpl_forget();
+	return (rc);
+}
+
+#ifdef TS_ULD_BY_MEMBER
+int
+t4_register_uld(struct uld_info *ui)
+{
+
+	return (ts_uld_register(ui, ui->uld_id));
 }
 
 int
 t4_unregister_uld(struct uld_info *ui)
 {
-	int rc;
 
-	sx_xlock(&ts_uld_lock);
-	if (ts_uld_find(ui->uld_id) != ui)
-		rc = EINVAL;
-	else if (ui->refcount > 0)
-		rc = EBUSY;
-	else {
-		SLIST_REMOVE(&ts_ulds, ui, uld_info, link);
-		if (SLIST_EMPTY(&ts_ulds))
-			ts_cpl_forget();
-		rc = 0;
-	}
-	sx_xunlock(&ts_uld_lock);
-	return (rc);
+	return (ts_uld_unregister(ui, ui->uld_id));
+}
+#else
+int
+t4_register_uld(struct uld_info *ui, int id)
+{
+
+	return (ts_uld_register(ui, id));
 }
 
-/* Synchronized operations exclude each other, so refcount needs no more. */
+int
+t4_unregister_uld(struct uld_info *ui, int id)
+{
+
+	return (ts_uld_unregister(ui, id));
+}
+#endif
+
+/* Synchronized operations exclude each other, so the count needs no more. */
 int
 t4_activate_uld(struct adapter *sc, int id)
 {
@@ -117,11 +146,11 @@ t4_activate_uld(struct adapter *sc, int id)
 	if (id < 0 || id > ULD_MAX)
 		return (EINVAL);
 	sx_slock(&ts_uld_lock);
-	ui = ts_uld_find(id);
-	rc = ui == NULL ? EAGAIN : ui->activate(sc);
+	ui = ts_ulds[id].ui;
+	rc = ui == NULL ? EAGAIN : TS_ULD_ON(ui, sc);
 	if (rc == 0) {
 		sc->active_ulds |= 1 << id;
-		ui->refcount++;
+		ts_ulds[id].active++;
 	}
 	sx_sunlock(&ts_uld_lock);
 	return (rc);
@@ -136,11 +165,11 @@ t4_deactivate_uld(struct adapter *sc, int id)
 	if (id < 0 || id > ULD_MAX)
 		return (EINVAL);
 	sx_slock(&ts_uld_lock);
-	ui = ts_uld_find(id);
-	rc = ui == NULL ? ENXIO : ui->deactivate(sc);
+	ui = ts_ulds[id].ui;
+	rc = ui == NULL ? ENXIO : TS_ULD_OFF(ui, sc);
 	if (rc == 0) {
 		sc->active_ulds &= ~(1 << id);
-		ui->refcount--;
+		ts_ulds[id].active--;
 	}
 	sx_sunlock(&ts_uld_lock);
 	return (rc);

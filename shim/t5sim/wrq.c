@@ -18,7 +18,7 @@ ts_wrq_init(struct ts_softc *ts, struct sge_wrq *wrq, u_int type, u_int idx,
 {
 
 	wrq->adapter = &ts->sc;
-	wrq->eq.flags = type | EQ_ALLOCATED | EQ_ENABLED;
+	TS_EQ_INIT(&wrq->eq, type);
 	wrq->eq.cntxt_id = wrq->eq.abs_id =
 	    type == EQ_CTRL ? idx : T5SIM_NPORTS + idx;
 	wrq->eq.tx_chan = chan;
@@ -41,11 +41,11 @@ ts_wrq_destroy(struct sge_wrq *wrq)
 
 /* Its place among the control queues or among the offload queues. */
 u_int
-ts_wrq_index(struct ts_softc *ts, struct sge_wrq *wrq)
+ts_wrq_index(struct sge_wrq *wrq)
 {
 
-	return ((wrq->eq.flags & EQ_TYPEMASK) == EQ_CTRL ? wrq - ts->ctrlq :
-	    wrq - ts->ofld_txq);
+	return (TS_EQ_IS_CTRL(&wrq->eq) ? wrq->eq.cntxt_id :
+	    wrq->eq.cntxt_id - T5SIM_NPORTS);
 }
 
 /* Pass on the finished requests at the head of the queue. */

@@ -108,7 +108,7 @@ pub const MODULES: [Module; 2] = [
             depends: &[],
             forbidden: &["toehold"],
         },
-        versions: (1_201_000, 1_300_000),
+        versions: (1_201_000, u32::MAX),
         providers: &[Provider::Kernel],
         alloc: true,
     },
@@ -204,7 +204,7 @@ pub fn source_tree(tree: &Tree, runner: &dyn Runner, given: &Given) -> Result<()
             create(&own)?;
             let rust = archive::build(tree, runner, module.archive, &own)?;
             let flags = shim::tree_flags(tree, &source, &generated, &includes(tree, module));
-            let spec = spec_of(tree, module, module.real)?;
+            let spec = spec_of(tree, module, module.real, source.version)?;
             let build = Build {
                 tree,
                 runner,
@@ -429,19 +429,20 @@ fn check_for_tree(
 /// # Errors
 /// A list cannot be read.
 pub fn spec(tree: &Tree, module: Module) -> Result<Spec> {
-    spec_of(tree, module, module.packaged)
+    // Lists for packaged builds do not depend on the release.
+    spec_of(tree, module, module.packaged, 0)
 }
 
-fn spec_of(tree: &Tree, module: Module, ties: Ties) -> Result<Spec> {
+fn spec_of(tree: &Tree, module: Module, ties: Ties, version: u32) -> Result<Spec> {
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
     Ok(Spec {
         module: ties.name.into(),
         versions: own(ties.versions),
         exports: match ties.exports {
-            Some(list) => module::read_list(&tree.at(list))?,
+            Some(list) => module::read_list(&tree.at(list), version)?,
             None => Vec::new(),
         },
-        imports: module::read_list(&tree.at(module.imports))?,
+        imports: module::read_list(&tree.at(module.imports), version)?,
         imports_list: module.imports.into(),
         depends: own(ties.depends),
         forbidden: own(ties.forbidden),

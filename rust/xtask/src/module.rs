@@ -61,17 +61,28 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
-/// Names of a list file: one per line, `#` starts a comment.
+/// Names of a list file that hold for a tree of this `__FreeBSD_version`: one per line,
+/// perhaps followed by `since` or `until` (exclusive) and a version; `#` starts a comment.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn read_list(path: &Path) -> Result<Vec<String>> {
+/// The file cannot be read, or a line of it.
+pub fn read_list(path: &Path, version: u32) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| format!("cannot read the list {}: {e}", path.display()))?;
-    Ok(text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect())
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (name, holds) = match words.as_slice() {
+            [] => continue,
+            [name] => (name, true),
+            [name, "since", v] => (name, v.parse().is_ok_and(|v: u32| version >= v)),
+            [name, "until", v] => (name, v.parse().is_ok_and(|v: u32| version < v)),
+            _ => return Err(format!("{}: cannot read \"{line}\"", path.display())),
+        };
+        if holds {
+            names.push((*name).to_owned());
+        }
+    }
+    Ok(names)
 }

@@ -38,6 +38,7 @@ pub fn stand_ins(dir: &Path) -> Result<()> {
         ("mk/bsd.kmod.mk", KMOD_MK),
         ("mk/bsd.subdir.mk", "all:\n"),
         ("sys/dev/cxgbe/adapter.h", ""),
+        ("sys/sys/param.h", "#define __FreeBSD_version 1500068\n"),
         ("kernel/opt_global.h", ""),
     ] {
         let path = dir.join(name);

@@ -177,11 +177,14 @@ fn a_link_that_fails_is_shown() {
 #[test]
 fn lists_have_comments_and_a_missing_one_is_named() {
     let bench = Bench::new();
-    let list = bench.file("list", "# imports\nmalloc\n\n  free # of malloc(9)\n");
-    assert_eq!(
-        module::read_list(&list),
-        Ok(vec!["malloc".into(), "free".into()])
-    );
-    let said = module::read_list(&bench.dir.join("none")).expect_err("no file");
+    let text = "# imports\nmalloc\n\n  free # of malloc(9)\nold\tuntil 14\nnew since 14\n";
+    let list = bench.file("list", text);
+    let names = |v| module::read_list(&list, v).expect("list").join(" ");
+    assert_eq!(names(13), "malloc free old");
+    assert_eq!(names(14), "malloc free new");
+    let said = module::read_list(&bench.dir.join("none"), 0).expect_err("no file");
     assert!(said.contains("cannot read the list"), "{said}");
+    let odd = bench.file("odd", "malloc from 14\n");
+    let said = module::read_list(&odd, 0).expect_err("an unknown word");
+    assert!(said.contains("malloc from 14"), "{said}");
 }

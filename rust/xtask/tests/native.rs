@@ -78,10 +78,15 @@ fn every_makefile_is_read() {
 #[test]
 fn t5sim_shows_what_a_toe_driver_needs_and_toehold_nothing() {
     let place = Place::new();
-    let out = place.bmake("t5sim", &["-V", "${EXPORT_SYMS}"]);
-    let names: Vec<&str> = out.stdout.split_whitespace().collect();
     let list = place.tree.at("shim/t5sim/exports-t4nex.txt");
-    assert_eq!(names, xtask::module::read_list(&list).expect("list"));
+    for version in [1_201_000, 1_402_000, 1_500_068] {
+        let param = format!("#define __FreeBSD_version {version}\t/* Master */\n");
+        place.bench.file("sys/sys/param.h", &param);
+        let out = place.bmake("t5sim", &["-V", "${EXPORT_SYMS}"]);
+        let names: Vec<&str> = out.stdout.split_whitespace().collect();
+        let wanted = xtask::module::read_list(&list, version);
+        assert_eq!(names, wanted.expect("list"), "{version}");
+    }
     assert_eq!(
         place.bmake("toehold", &["-V", "EXPORT_SYMS"]).stdout.trim(),
         ""

@@ -347,10 +347,9 @@ impl<'a> Finder<'a> {
             let text = String::from_utf8_lossy(&bytes);
             let assembler = is_assembler(&file.path);
             for line in text.lines() {
-                if let Some((name, _)) = line.split_once('(')
-                    && let Some(names) = ends.get(name)
-                {
-                    for name in names.iter().filter(|n| line.starts_with(**n)) {
+                let defined = definition(line);
+                for name in ends.get(defined).into_iter().flatten() {
+                    if *name == defined {
                         found.entry(name).or_default().insert(place);
                     }
                 }
@@ -411,6 +410,14 @@ fn macro_call(line: &str) -> bool {
         && !name.bytes().any(|b| b.is_ascii_lowercase())
         && name.bytes().any(|b| b.is_ascii_uppercase())
         && rest.trim_start().starts_with('(')
+}
+
+/// The name of the function that a line begins to define as style(9) has it, perhaps in
+/// brackets against a macro of that name; empty if it does not look so.
+fn definition(line: &str) -> &str {
+    let line = line.strip_prefix('(').unwrap_or(line);
+    let end = line.find(['(', ')']).unwrap_or_default();
+    line.get(..end).unwrap_or_default()
 }
 
 /// Whether two names begin with the same word, in whatever letters: SYSCTL_NODE makes names
