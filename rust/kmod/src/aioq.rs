@@ -31,6 +31,7 @@ pub fn queue(toep: &Arc<Toepcb>, job: Job, op: Op) -> Result<(), Job> {
     let mut tun = toep.adapter().tunables();
     let mut slot = Some(KJob(job));
     let mut g = toep.inp().lock();
+    Toepcb::begin_to_serve(toep, &mut g);
     let _ = Toepcb::run(toep, &mut g, |conn, os| {
         tun.ddp &= !os.no_ddp();
         conn.set_tunables(tun);
@@ -45,7 +46,10 @@ pub fn queue(toep: &Arc<Toepcb>, job: Job, op: Op) -> Result<(), Job> {
         }
     });
     match slot {
-        Some(KJob(job)) => Err(job),
+        Some(KJob(job)) => {
+            Toepcb::stop_serving(toep, &mut g, false);
+            Err(job)
+        }
         None => {
             serve(toep, g);
             Ok(())
@@ -53,12 +57,21 @@ pub fn queue(toep: &Arc<Toepcb>, job: Job, op: Op) -> Result<(), Job> {
     }
 }
 
+/// Most requests for pages or copies that one thread sees to: a program that submits a job shall
+/// come back from that, however busy the connection is. The worker does the rest.
+const ROUNDS: u32 = 64;
+
 /// Hold the pages that are wanted, as long as any are. May sleep; the lock comes in and goes.
+/// [`Toepcb::begin_to_serve`] was called.
 fn serve(toep: &Arc<Toepcb>, mut g: InpGuard) {
-    loop {
+    for _ in 0..ROUNDS {
+        Toepcb::about_to_look(toep, &mut g);
         let want = Toepcb::run(toep, &mut g, |conn, os| conn.want_pages(os)).flatten();
+        let Some(want) = want else {
+            Toepcb::stop_serving(toep, &mut g, false);
+            return;
+        };
         drop(g);
-        let Some(want) = want else { return };
         let tom = toep.adapter().tom;
         let job = entry::job_of(want.job);
         if want.is_copy() {
@@ -82,12 +95,15 @@ fn serve(toep: &Arc<Toepcb>, mut g: InpGuard) {
             conn.pages_ready(os, want.ticket, pages)
         });
     }
+    Toepcb::stop_serving(toep, &mut g, true);
 }
 
 /// The worker: what could not be done where sleeping is forbidden.
 pub fn worker(toep: &Arc<Toepcb>) {
     let _vnet = toep.vnet.enter();
-    serve(toep, toep.inp().lock());
+    let mut g = toep.inp().lock();
+    Toepcb::begin_to_serve(toep, &mut g);
+    serve(toep, g);
 }
 
 /// aio_cancel of a job. It is ended, if it is still here.

@@ -34,6 +34,8 @@ pub struct Side {
     pub short: AtomicBool,
     /// The worker is wanted.
     pub work: AtomicBool,
+    /// Threads that do what the worker would, and look again before they go. Changed under INP.
+    serving: AtomicU32,
     /// The connection waits to be torn down.
     pub dying: AtomicBool,
 }
@@ -136,6 +138,7 @@ impl Toepcb {
             users: [const { AtomicU32::new(0) }; SLOTS],
             short: AtomicBool::new(false),
             work: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
             dying: AtomicBool::new(false),
         });
         let inp = g.inp();
@@ -218,7 +221,9 @@ impl Toepcb {
 
     /// Start the worker if it is wanted, and have a shortage looked at in so many milliseconds.
     fn see_to(this: &Arc<Toepcb>, ms: impl FnOnce() -> u32) {
-        if this.side.work.swap(false, Ordering::AcqRel) {
+        if this.side.serving.load(Ordering::Relaxed) == 0
+            && this.side.work.swap(false, Ordering::AcqRel)
+        {
             match Self::task(this) {
                 Some(task) => {
                     let held = this.clone();
@@ -237,6 +242,25 @@ impl Toepcb {
         if this.side.short.swap(false, Ordering::AcqRel) {
             this.adapter().wait(this, ms(), true);
         }
+    }
+
+    /// This thread does the worker's work from here on, so that none need be woken for it.
+    pub fn begin_to_serve(this: &Arc<Toepcb>, _: &mut InpGuard) {
+        this.side.serving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The worker's wishes so far are about to be looked at.
+    pub fn about_to_look(this: &Arc<Toepcb>, _: &mut InpGuard) {
+        this.side.work.store(false, Ordering::Relaxed);
+    }
+
+    /// This thread goes. `more`: there may be work left, for the worker.
+    pub fn stop_serving(this: &Arc<Toepcb>, _: &mut InpGuard, more: bool) {
+        this.side.serving.fetch_sub(1, Ordering::Relaxed);
+        if more {
+            this.side.work.store(true, Ordering::Relaxed);
+        }
+        Self::see_to(this, || this.turn.afresh());
     }
 
     fn task(this: &Arc<Toepcb>) -> Option<&Task> {

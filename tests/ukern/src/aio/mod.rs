@@ -18,7 +18,8 @@ use crate::net::k;
 use crate::{kpanic, sched, sys};
 
 pub(crate) use soaio::{
-    c::soaio_queue_generic_c, c::soaio_rcv_task, c::soaio_snd_task, sowakeup_aio,
+    c::soaio_queue_generic_c, c::soaio_rcv_task, c::soaio_snd_task, queued as soaio_queued,
+    sowakeup_aio,
 };
 
 // kaiocb.jobflags, private to vfs_aio.c.

@@ -28,6 +28,8 @@ struct State {
     idle: usize,
     next_id: u32,
     stop: bool,
+    /// Tasks queued since boot.
+    queued: u64,
 }
 
 static STATE: Global<State> = Global::new("soaio");
@@ -56,6 +58,11 @@ pub(super) fn shutdown() {
     STATE.take();
 }
 
+/// Tasks queued since boot: each has woken a soaiod.
+pub(crate) fn queued() -> u64 {
+    STATE.with(|s| s.queued)
+}
+
 /// `soaio_enqueue`: a soaiod will run the task once.
 pub(crate) fn enqueue(mut task: Kp<sys::task>) {
     k::mtx_lock(jobs_lock());
@@ -64,6 +71,7 @@ pub(crate) fn enqueue(mut task: Kp<sys::task>) {
     }
     task.ta_pending += 1;
     let more = STATE.with(|s| {
+        s.queued += 1;
         s.tasks.push_back(task);
         s.tasks.len() > s.idle && s.procs < MAX
     });

@@ -359,6 +359,12 @@ impl Api {
         fault::count(point)
     }
 
+    /// Tasks handed to soaiod since boot (`soaio_enqueue`).
+    #[must_use]
+    pub fn soaio_tasks(&self) -> u64 {
+        crate::aio::soaio_queued()
+    }
+
     /// Virtual time since boot.
     #[must_use]
     pub fn uptime(&self) -> Sbt {
