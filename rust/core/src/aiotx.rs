@@ -18,7 +18,9 @@
 //! not read would keep the process for ever.
 //!
 //! Short writes are copied, and so is what no pages can be held for: by whoever submits the job,
-//! or by the worker, into a few mbufs at a time. That is bounded by so_snd, as write(2) is.
+//! or by the worker, into a few mbufs at a time. That is bounded by so_snd, as write(2) is. A
+//! non-blocking socket's writes are copied as well: they end at once with what there is room for,
+//! and a job that is read from its pages ends when the peer has it, which may be never.
 
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
@@ -31,7 +33,7 @@ mod pages;
 mod tests;
 
 use copy::Copied;
-use pages::{READ_SLOTS, Wanted, attach, piece, sets_used};
+use pages::{LOOKAHEAD, READ_SLOTS, Wanted, attach, piece, sets_used};
 
 /// Bytes of a job held at a time; a longer one moves through its buffer in steps of this.
 pub const PIECE: usize = 8 << 20;
@@ -236,6 +238,17 @@ impl<O: Os> Writes<O> {
         self.sent.pop_front()
     }
 
+    /// A job has queued all that it will. It ends when the peer has acknowledged what is read
+    /// from its pages, in its turn. On a non-blocking socket a copied one waits for nobody.
+    fn queued(&mut self, os: &mut O, job: O::Job, acked: u32) {
+        let copied = !seq_lt(acked, job.mark()) && self.watched() != Some(job.id());
+        if copied && (self.sent.is_empty() || os.nonblocking()) {
+            Self::over(os, job);
+        } else {
+            self.sent.push_back(job);
+        }
+    }
+
     /// A job ends with what it has sent.
     fn over(os: &mut O, mut job: O::Job) {
         let n = job.done();
@@ -382,14 +395,17 @@ impl<O: Os> Tx<O> {
         if self.writes.ahead.is_some_and(|(id, _)| id == job.id()) {
             self.writes.ahead = None;
         }
-        if job.len() < sh.tun.tx_zcopy_min as usize {
+        if job.len() < sh.tun.tx_zcopy_min as usize || os.nonblocking() {
             job.set_copies();
         }
         if !job.copies() {
             let jobs = self.writes.jobs();
-            attach(sh, os, jobs, self.writes.span, &mut job);
+            let near = self.writes.parked.len() < LOOKAHEAD;
+            if near {
+                attach(sh, os, jobs, self.writes.span, &mut job);
+            }
             let miss = job.slot().is_none();
-            if miss {
+            if near && miss {
                 os.count(Counter::CacheMiss, 1);
             }
             if miss || job.len() > PIECE {
@@ -507,7 +523,7 @@ impl<O: Os> Tx<O> {
                 // What fitted is the answer.
                 let job = w.parked.pop_front()?;
                 w.copy = None;
-                w.sent.push_back(job);
+                w.queued(os, job, self.acked);
                 return Some(Step::Again);
             }
             w.starved = !copies && os.snd_used().saturating_sub(self.cred.in_flight()) < MAX_CHUNK;

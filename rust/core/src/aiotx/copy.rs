@@ -3,7 +3,7 @@
 //! Context: inpcb write lock; the worker copies with no lock and comes back.
 
 use super::pages::Wanted;
-use super::{MAX_COPY, Step, Writes};
+use super::{MAX_COPY, Step};
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os};
 use crate::pageset::Want;
@@ -108,11 +108,7 @@ impl<O: Os> Tx<O> {
         job.set_done(job.done() + c.len as usize);
         if job.done() >= job.len() {
             let job = w.parked.pop_front()?;
-            if w.sent.is_empty() && job.mark() == self.acked {
-                Writes::over(os, job);
-            } else {
-                w.sent.push_back(job);
-            }
+            w.queued(os, job, self.acked);
         }
         Some(Step::Moved)
     }

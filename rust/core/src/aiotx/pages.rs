@@ -17,6 +17,10 @@ const MIN_SPAN: usize = 64 << 10;
 /// Slots looked at when counting.
 const MAX_SLOTS: u16 = 256;
 
+/// Parked jobs that may have page sets: as many as there may be sets. What is behind them gets
+/// its pages when it comes nearer, so that no step looks at all of a long queue.
+pub(super) const LOOKAHEAD: usize = 64;
+
 /// Pages were asked for.
 pub(super) struct Wanted<J> {
     pub(super) ticket: Ticket,
@@ -67,6 +71,17 @@ fn give<O: Os>(os: &mut O, slot: u16, job: &mut O::Job) {
     job.set_slot(Some(slot));
 }
 
+/// The first job that wants a page set and may have one.
+fn next_without<J: Job>(parked: &mut impl JobQueue<J>) -> Option<&mut J> {
+    let wants = |j: &J| j.slot().is_none() && !j.copies();
+    let mut seen = 0;
+    let near = parked.find_mut(|j| {
+        seen += 1;
+        wants(j) || seen >= LOOKAHEAD
+    });
+    near.filter(|j| wants(j))
+}
+
 /// Give the job its page set if it is cached and may be used.
 pub(super) fn attach<O: Os>(
     sh: &mut Shared<O>,
@@ -110,7 +125,7 @@ impl<O: Os> Tx<O> {
         let w = &mut self.writes;
         let (jobs, span) = (w.jobs(), w.span);
         let missing = loop {
-            let Some(job) = w.parked.find_mut(|j| j.slot().is_none() && !j.copies()) else {
+            let Some(job) = next_without(&mut w.parked) else {
                 break None;
             };
             attach(sh, os, jobs, span, job);

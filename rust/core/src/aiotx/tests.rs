@@ -106,9 +106,9 @@ fn the_check_sees_too_many_page_sets_and_lost_bytes() {
 /// A non-blocking job whose next piece a worker holds, and that ended short meanwhile.
 fn short_and_watched() -> Rig {
     let mut r = Rig::with_credits(255);
-    r.os.nonblocking = true;
     r.os.hiwat = PIECE as u32 + 5000;
     r.aio(1, ADDR, PIECE + 1000);
+    r.os.nonblocking = true;
     assert!(r.work_begin());
     r.work_end(None);
     assert!(r.work_begin(), "for the next piece");

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use super::fake::Wr;
+use super::fake::{LOOKS, Wr};
 use super::rig::Rig;
 use crate::aiotx::PIECE;
 use crate::errno::Errno;
@@ -229,6 +229,29 @@ fn a_long_job_goes_piece_by_piece() {
     assert!(most > PIECE / 4096 + 10, "the next piece is held ahead");
     r.abort_req(20);
     r.nothing_left();
+}
+
+/// Jobs looked at by one request for pages, with `n` more writes of one buffer behind the first.
+fn looks(n: usize) -> u64 {
+    let mut r = Rig::with_credits(255);
+    r.os.hiwat = 32_768;
+    r.aio(1, ADDR, 32_768);
+    assert!(r.work_begin());
+    for id in 2..2 + n {
+        r.aio(id, ADDR, 32_768);
+    }
+    // The pages are here: all of them could have the set.
+    r.work_end(None);
+    let before = LOOKS.get();
+    assert!(!r.work_begin());
+    LOOKS.get() - before
+}
+
+#[test]
+fn a_step_does_not_look_at_all_of_a_long_queue() {
+    let (some, many) = (looks(128), looks(4096));
+    assert_eq!(some, many, "jobs looked at");
+    assert!(many < 5000, "{many} jobs looked at");
 }
 
 #[test]

@@ -129,6 +129,27 @@ fn nonblocking_waits_when_nothing_fits() {
     r.work();
     assert_eq!(ended(&r, 1), None);
     r.ack_all();
+    r.work();
+    assert_eq!(ended(&r, 1), Some(Ok(20_000)));
+}
+
+/// The peer reads nothing, and no acknowledgement comes.
+#[test]
+fn nonblocking_ends_in_the_callers_own_time() {
+    let mut r = Rig::up();
+    r.os.hiwat = 65536;
+    // From its pages: it ends when the peer has it.
+    r.aio(1, ADDR, 20_000);
+    r.work();
+    r.os.nonblocking = true;
+    r.aio(2, ADDR, 30_000);
+    r.work();
+    assert_eq!(ended(&r, 2), Some(Ok(30_000)), "there was room for all");
+    r.aio(3, ADDR, 30_000);
+    r.work();
+    assert_eq!(ended(&r, 3), Some(Ok(15_536)), "and here for a part");
+    assert_eq!(ended(&r, 1), None);
+    r.ack_all();
     assert_eq!(ended(&r, 1), Some(Ok(20_000)));
 }
 

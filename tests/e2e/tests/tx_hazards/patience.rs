@@ -2,9 +2,9 @@
 
 use toehold_e2e::bed::{Bed, CLIENT, SERVER, SERVER_IP};
 use toehold_e2e::pattern;
-use ukern::proc::{AioCancel, Errno, ProcConfig, Prot, SockOpt, addr};
+use ukern::proc::{AioCancel, Errno, Proc, ProcConfig, Prot, SockOpt, addr};
 
-use crate::help::{MS, SOON, ends, in_progress, quiet, run, writes};
+use crate::help::{BIG, MS, SOON, drain_late, ends, in_progress, on, quiet, run, writes};
 
 /// A program cancels a write that is in flight, to a peer that does not read, so that only time
 /// shows what becomes of it. Another's shortage is over after some milliseconds all the same.
@@ -107,4 +107,74 @@ fn a_write_that_fails_leaves_a_push_behind() {
         },
     );
     assert_eq!(ends, (Ok(N), Err(Errno::EFAULT)));
+}
+
+/// A write that is copied is copied by the thread that submits it: nobody is woken for it.
+#[test]
+fn copied_writes_wake_no_worker() {
+    let bed = Bed::up(720);
+    bed.set("tx_zcopy_min", 8192);
+    let k = bed.k.api();
+    let (tasks, got) = on(
+        &bed,
+        move |p, s| {
+            let va = p.alloc(&pattern::bytes(720, 0, 4096));
+            let before = k.soaio_tasks();
+            for _ in 0..200 {
+                let cb = p.aio_write(s, va, 4096).unwrap();
+                assert_eq!(p.aio_wait(cb), Ok(4096));
+            }
+            let tasks = k.soaio_tasks() - before;
+            p.close(s).unwrap();
+            tasks
+        },
+        count,
+    );
+    assert_eq!(got, 200 * 4096);
+    assert_eq!(tasks, 0, "workers woken for 200 copied writes");
+    quiet(bed);
+}
+
+/// Reads to the end; returns how much.
+fn count(p: &Proc, s: i32) -> usize {
+    let mut n = 0;
+    loop {
+        let b = p.recv_bytes(s, 65_536).unwrap();
+        if b.is_empty() {
+            return n;
+        }
+        n += b.len();
+    }
+}
+
+/// To a peer that does not read: each non-blocking write that finds room has ended when it was
+/// submitted, as in the generic path.
+#[test]
+fn nonblocking_writes_end_when_they_are_submitted() {
+    let ((sent, shorts), got) = run(
+        730,
+        |p, s| {
+            p.set_nonblock(s, true).unwrap();
+            let va = p.alloc(&pattern::bytes(730, 0, BIG));
+            let (mut at, mut shorts) = (0, 0);
+            loop {
+                let cb = p.aio_write(s, va + at as u64, 300_000).unwrap();
+                if in_progress(p, cb) {
+                    // No room at all.
+                    assert_eq!(p.aio_cancel(s, Some(cb)), Ok(AioCancel::Canceled));
+                    assert_eq!(p.aio_wait(cb), Err(Errno::ECANCELED));
+                    break;
+                }
+                let n = p.aio_wait(cb).unwrap();
+                assert!(n > 0);
+                shorts += usize::from(n < 300_000);
+                at += n;
+            }
+            p.close(s).unwrap();
+            (at, shorts)
+        },
+        drain_late(730),
+    );
+    assert!(shorts > 0);
+    assert_eq!(sent as u64, got);
 }

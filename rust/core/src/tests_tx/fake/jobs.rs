@@ -1,6 +1,6 @@
 //! Jobs and held pages.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::format;
 use std::rc::Rc;
@@ -71,6 +71,11 @@ impl Job for FJob {
     }
 }
 
+std::thread_local! {
+    /// Jobs looked at in search of one, by this test.
+    pub(crate) static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
 #[derive(Default)]
 pub(crate) struct FJobs(VecDeque<FJob>);
 
@@ -95,7 +100,10 @@ impl JobQueue<FJob> for FJobs {
         self.0.remove(i)
     }
     fn find_mut(&mut self, mut pred: impl FnMut(&FJob) -> bool) -> Option<&mut FJob> {
-        self.0.iter_mut().find(|j| pred(j))
+        self.0.iter_mut().find(|j| {
+            LOOKS.set(LOOKS.get() + 1);
+            pred(j)
+        })
     }
     fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -17,7 +17,7 @@ use crate::os::*;
 mod jobs;
 mod kernel;
 
-pub(crate) use jobs::{FJob, FJobs, FPages, Frames};
+pub(crate) use jobs::{FJob, FJobs, FPages, Frames, LOOKS};
 
 pub(crate) const ISS: u32 = 0xffff_f000;
 pub(crate) const TID: u32 = 77;
