@@ -302,6 +302,7 @@ th_activate(struct adapter *sc)
 	register_toedev(&tom->tod);
 	tom->lowmem = EVENTHANDLER_REGISTER(vm_lowmem, th_lowmem, tom,
 	    EVENTHANDLER_PRI_ANY);
+	th_vm_watch(tom);
 	return (0);
 fail:
 	th_atids_fini(tom);
@@ -366,6 +367,7 @@ th_deactivate(struct adapter *sc)
 			SETTOEDEV(vi->ifp, NULL);
 	}
 	EVENTHANDLER_DEREGISTER(vm_lowmem, tom->lowmem);
+	th_vm_unwatch(tom);
 	sc->tom_softc = NULL;
 	NET_EPOCH_WAIT();		/* for th_cpl() */
 	callout_drain(&tom->retry_callout);

@@ -77,6 +77,7 @@ struct th_tom {
 	u_long max_wired_proc;		/* sysctl toe.max_wired_proc; 0: half */
 	int memlock;			/* sysctl toe.memlock */
 	eventhandler_tag lowmem;
+	eventhandler_tag exits, execs;
 
 	struct mtx l2_lock;
 	TAILQ_HEAD(, th_l2e) l2;
@@ -118,6 +119,8 @@ void th_aiotx_mfree(struct mbuf *);
 int th_proc_read(struct proc *, uint64_t addr, char *buf, size_t len);
 void th_vm_init(struct th_tom *);
 void th_vm_fini(struct th_tom *);
+void th_vm_watch(struct th_tom *);
+void th_vm_unwatch(struct th_tom *);
 /* l2t.c */
 void th_l2_init(struct th_tom *);
 void th_l2_fini(struct th_tom *);

@@ -150,6 +150,11 @@ void toehold_free(void *rs);
 void toehold_retry(void *rs);
 /* Memory is short: the next toehold_retry() releases idle page sets.  Any. */
 void toehold_lowmem(void *rs);
+/*
+ * The process with this address space (see th_job_space()) exits or execs and
+ * has no job any more: release its page sets.  That process, no lock held.
+ */
+void toehold_forget(void *rs, uint64_t space);
 /* Page pods: all there are, and the longest run of free ones.  Any. */
 void toehold_ppods(void *rs, uint32_t *total, uint32_t *largest);
 

@@ -154,6 +154,61 @@ th_uncharge(struct th_tom *tom, struct vmspace *vm, u_int n)
 	free(o, M_TOEHOLD);
 }
 
+/* ---- Processes that end --------------------------------------------------- */
+
+/*
+ * The jobs of this process are over: aio's own handlers, of any priority, have
+ * run.  A set of pages keeps the address space, and all its memory, from being
+ * freed.  The child of a vfork(2) has only borrowed it.
+ */
+static void
+th_space_ends(struct th_tom *tom, struct proc *p)
+{
+	struct vmspace *vm;
+	bool holds;
+
+	if ((p->p_flag & P_PPWAIT) != 0)
+		return;
+	vm = p->p_vmspace;
+	mtx_lock(&th_owner_lock);
+	holds = th_owner_find(vm) != NULL;
+	mtx_unlock(&th_owner_lock);
+	if (holds)
+		toehold_forget(tom->rs, (uint64_t)(uintptr_t)vm);
+}
+
+static void
+th_proc_exit(void *arg, struct proc *p)
+{
+
+	th_space_ends(arg, p);
+}
+
+static void
+th_proc_exec(void *arg, struct proc *p, struct image_params *imgp)
+{
+
+	th_space_ends(arg, p);
+}
+
+void
+th_vm_watch(struct th_tom *tom)
+{
+
+	tom->exits = EVENTHANDLER_REGISTER(process_exit, th_proc_exit, tom,
+	    EVENTHANDLER_PRI_LAST);
+	tom->execs = EVENTHANDLER_REGISTER(process_exec, th_proc_exec, tom,
+	    EVENTHANDLER_PRI_LAST);
+}
+
+void
+th_vm_unwatch(struct th_tom *tom)
+{
+
+	EVENTHANDLER_DEREGISTER(process_exit, tom->exits);
+	EVENTHANDLER_DEREGISTER(process_exec, tom->execs);
+}
+
 /* ---- Letting go -------------------------------------------------------------- */
 
 /* vmspace_free() may sleep; th_pages_rele() may not. */

@@ -351,6 +351,12 @@ impl<O: Os> Conn<O> {
         self.sh.sets.relieve(os, space);
     }
 
+    /// The process with this address space exits or execs: nothing of it stays behind
+    /// ([`PageSets::forget`]).
+    pub fn forget(&mut self, os: &mut O, space: u64) {
+        self.sh.sets.forget(os, space);
+    }
+
     /// True if the value can be freed: no CPL is to come, the kernel let go of the tcpcb, no
     /// worker holds a ticket, and no mbuf refers to a page set. Releases what it can; to be asked
     /// again when the last user of a slot is gone.

@@ -20,9 +20,13 @@ impl<O: Os> Conn<O> {
     }
 
     /// If nobody will read any more, nothing may keep the peer from hearing of it: data that
-    /// comes is answered with a reset, and must not wait at a shut window.
+    /// comes is answered with a reset, and must not wait at a shut window. Nor will there be jobs
+    /// that could use a page set again: none is kept, whatever the peer does from here on.
     pub(crate) fn closed(&mut self, os: &mut O) {
         if os.rcv_shut() {
+            self.sh.tun.cache = 0;
+            self.sh.sets.set_limit(0);
+            self.sh.sets.trim(os);
             self.rx.rcvd(&mut self.sh, os);
         }
     }

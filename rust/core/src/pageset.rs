@@ -121,6 +121,8 @@ pub struct PageSets<O: Os> {
     slots: O::Slots,
     clock: u32,
     limit: u16,
+    /// A set may be there that will not be found again and had a user: [`PageSets::trim`] looks.
+    leaving: bool,
 }
 
 impl<O: Os> PageSets<O> {
@@ -130,6 +132,7 @@ impl<O: Os> PageSets<O> {
             slots,
             clock: 0,
             limit: u16::MAX,
+            leaving: false,
         }
     }
 
@@ -167,6 +170,7 @@ impl<O: Os> PageSets<O> {
                 Some(Body::Held { gone, .. }) => *gone = true,
                 _ => debug_assert!(false, "it was found just now"),
             }
+            self.leaving = true;
         }
         None
     }
@@ -250,9 +254,12 @@ impl<O: Os> PageSets<O> {
         Ok(ticket.slot)
     }
 
-    /// Back under the limit, as far as sets without users go. To be called when a set may have
-    /// lost its last user.
+    /// Release sets without users that will not be found again, then get back under the limit, as
+    /// far as sets without users go. To be called when a set may have lost its last user.
     pub(crate) fn trim(&mut self, os: &mut O) {
+        if self.leaving {
+            self.leaving = self.drop_gone(os);
+        }
         let limit = usize::from(self.limit);
         if limit < self.slots.as_ref().len() {
             while self.taken() > limit && self.evict(os, None).is_some() {}
@@ -370,6 +377,37 @@ impl<O: Os> PageSets<O> {
                 self.drop_slot(os, i);
             }
         }
+    }
+
+    /// An address space goes: its process exits or execs, and has no job any more. Its sets are
+    /// released; one that mbufs still refer to follows with the last of them
+    /// ([`PageSets::trim`]).
+    pub fn forget(&mut self, os: &mut O, space: u64) {
+        for s in self.slots.as_mut() {
+            if let Body::Held { key, gone, .. } = &mut s.body
+                && key.space == space
+            {
+                *gone = true;
+            }
+        }
+        self.leaving = self.drop_gone(os);
+    }
+
+    /// Drop what will not be found again and has no user; true if some has.
+    fn drop_gone(&mut self, os: &mut O) -> bool {
+        let mut left = false;
+        for i in 0..self.slots.as_ref().len() {
+            let body = self.slots.as_ref().get(i).map(|s| &s.body);
+            if !matches!(body, Some(Body::Held { gone: true, .. })) {
+                continue;
+            }
+            if os.slot_users(u16::try_from(i).unwrap_or(LOOSE)) == 0 {
+                self.drop_slot(os, i);
+            } else {
+                left = true;
+            }
+        }
+        left
     }
 
     /// Slots held or reserved.

@@ -199,6 +199,16 @@ impl Adapter {
         self.press(EVERYBODY);
     }
 
+    /// The process with this address space exits or execs: no connection keeps pages of it. A
+    /// look at each connection, one lock at a time; no lock held.
+    pub fn forget(&self, space: u64) {
+        self.tids.each(|_, e| {
+            if let Tid::Toep(t) = &*e {
+                Toepcb::forget(t, space);
+            }
+        });
+    }
+
     /// Page pods in all, and the longest run of free ones.
     pub fn ppods(&self) -> (u32, u32) {
         let r = self.ppods.lock();

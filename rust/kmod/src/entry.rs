@@ -146,6 +146,14 @@ extern "C" fn toehold_lowmem(rs: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn toehold_forget(rs: *mut c_void, space: u64) {
+    // SAFETY: as in toehold_connections().
+    if let Some(a) = unsafe { adapter(rs) } {
+        a.forget(space);
+    }
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn toehold_ppods(rs: *mut c_void, total: *mut u32, largest: *mut u32) {
     // SAFETY: as in toehold_connections().
     let (t, l) = unsafe { adapter(rs) }.map_or((0, 0), |a| a.ppods());

@@ -291,6 +291,13 @@ impl Toepcb {
         let _ = Self::run(this, &mut g, |conn, os| conn.relieve(os, space));
     }
 
+    /// The process with this address space exits or execs. No lock held.
+    pub fn forget(this: &Arc<Toepcb>, space: u64) {
+        let _vnet = this.vnet.enter();
+        let mut g = this.inp().lock();
+        let _ = Self::run(this, &mut g, |conn, os| conn.forget(os, space));
+    }
+
     /// Do what an outcome says. The lock goes.
     pub fn finish(this: &Arc<Toepcb>, mut g: InpGuard, o: Outcome) {
         match o.end {

@@ -429,3 +429,30 @@ fn relief_of_one_address_space_leaves_the_others() {
     assert_eq!((b.find(&k1), b.find(&k2)), (None, Some(s2)));
     b.os.slot_unuse(s2);
 }
+
+#[test]
+fn an_address_space_that_ends_leaves_no_set() {
+    let mut b = Bench::new();
+    let (k0, k1, k2) = (b.key(0, 4096), b.key(1, 4096), b.key(2, 4096));
+    let k2 = PageKey {
+        space: k0.space + 1,
+        ..k2
+    };
+    b.put(k0).unwrap();
+    let (s1, s2) = (b.put(k1).unwrap(), b.put(k2).unwrap());
+    b.os.slot_use(s1);
+    b.sets.forget(&mut b.os, k0.space);
+    assert_eq!(b.find(&k0), None);
+    assert_eq!(b.find(&k2), Some(s2), "another's stays");
+    assert_eq!(b.sets.taken(), 2, "mbufs refer to one of them");
+    b.sets.trim(&mut b.os);
+    assert_eq!(b.sets.taken(), 2);
+    b.os.slot_unuse(s1);
+    b.sets.trim(&mut b.os);
+    assert_eq!((b.sets.taken(), b.find(&k2)), (1, Some(s2)));
+    assert_eq!(
+        b.os.counter(Counter::CacheEvict),
+        0,
+        "nobody needed the room"
+    );
+}

@@ -5,6 +5,7 @@ mod cancel;
 mod credits;
 mod exit;
 mod help;
+mod left;
 mod order;
 mod parked;
 mod patience;

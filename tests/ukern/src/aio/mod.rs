@@ -60,6 +60,8 @@ struct State {
     procs: BTreeMap<usize, Kaio>,
     total: usize,
     seqno: u64,
+    /// Handlers of `process_exit` and `process_exec`.
+    handlers: Vec<(&'static str, Kp<sys::eventhandler_entry>)>,
 }
 
 static STATE: Global<State> = Global::new("aio");
@@ -74,12 +76,28 @@ pub(crate) fn data() -> Vec<&'static [&'static KData]> {
 }
 
 pub(crate) fn boot() {
-    STATE.init(State::default());
+    let at = |event, func| {
+        let any = 10_000; // EVENTHANDLER_PRI_ANY
+        let none = std::ptr::null_mut();
+        let tag = crate::eventhandler::register(std::ptr::null_mut(), event, func, none, any);
+        (event, tag)
+    };
+    let handlers = vec![
+        at("process_exit", c::aio_proc_rundown as *const () as usize),
+        at("process_exec", c::aio_proc_rundown as *const () as usize),
+    ];
+    STATE.init(State {
+        handlers,
+        ..State::default()
+    });
     soaio::boot();
     daemon::boot();
 }
 
 pub(crate) fn quiesce() {
+    for (event, tag) in STATE.with(|s| std::mem::take(&mut s.handlers)) {
+        crate::eventhandler::remove_handler(event, tag);
+    }
     soaio::stop();
     daemon::stop();
 }
@@ -257,7 +275,7 @@ fn cancel_job(p: Kp<sys::proc_>, mut job: Job) -> bool {
 }
 
 /// `aio_proc_rundown`: at exit and exec. Cancels what can be cancelled and waits for the rest.
-pub(crate) fn rundown(mut p: Kp<sys::proc_>) {
+fn rundown(mut p: Kp<sys::proc_>) {
     if !has_info(p) {
         return;
     }
@@ -341,6 +359,10 @@ mod c {
 
     pub(super) extern "C" fn aio_complete(job: Job, status: i64, error: i32) {
         complete(job, status, error);
+    }
+    /// The argument is the handler's own.
+    pub(super) extern "C" fn aio_proc_rundown(_: *mut std::ffi::c_void, p: Kp<sys::proc_>) {
+        super::rundown(p);
     }
     pub(super) extern "C" fn aio_cancel(job: Job) {
         cancel(job);

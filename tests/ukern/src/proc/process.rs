@@ -15,7 +15,7 @@ use crate::net::k;
 use crate::proc::api::{Exit, ProcConfig, Prot, SigAction, Signal, UserVa, VnetId};
 use crate::proc::{Errno, Sys, file, from_sbt, to_sbt};
 use crate::sched::{self, Spawn, Tid};
-use crate::{Api, aio, kpanic, net, sys, vm};
+use crate::{Api, kpanic, net, sys, vm};
 
 static M_PROC: KData = KData::of::<sys::malloc_type>("ukern_M_PROC").with_init(|p| {
     let mut t: Kp<sys::malloc_type> = Kp::new(p.cast());
@@ -263,7 +263,8 @@ fn leave_reason<R>(payload: Box<dyn Any + Send>) -> Exit<R> {
 const P_WEXIT: i32 = 0x2000;
 const P_INEXEC: i32 = 0x0400_0000;
 
-/// exit(2): other threads first, then AIO, files, memory.
+/// exit(2): other threads first, then the handlers of `process_exit`, aio's among them, files,
+/// memory.
 fn exit1(p: Kp<sys::proc_>) {
     let me = sched::current_tid();
     let others = with_state(p, |s| {
@@ -284,7 +285,7 @@ fn exit1(p: Kp<sys::proc_>) {
     }
     let mut mine = p;
     mine.p_flag |= P_WEXIT;
-    aio::rundown(p);
+    k::event("process_exit", p.addr());
     for fp in with_state(p, |s| s.files.drain()) {
         file::fdrop(fp);
     }
@@ -489,7 +490,8 @@ impl Proc {
         })
     }
 
-    /// What execve(2) does to I/O and memory: AIO is run down, the address space replaced. The
+    /// What execve(2) does to I/O and memory: the handlers of `process_exec` run, aio's among
+    /// them, and the address space is replaced. The
     /// program goes on, with none of its mappings.
     ///
     /// # Errors
@@ -498,7 +500,7 @@ impl Proc {
         self.call_exec(|| {
             let mut p = self.p;
             p.p_flag |= P_INEXEC;
-            aio::rundown(self.p);
+            k::event2("process_exec", self.p.addr(), 0);
             let old = Kp::new(p.p_vmspace);
             let base = with_state(p, |s| s.mmap_base);
             let new = vm::new_space(base);
