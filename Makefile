@@ -5,7 +5,7 @@
 PASS = SYSDIR='$(SYSDIR)' KERNBUILDDIR='$(KERNBUILDDIR)' KERNCONF='$(KERNCONF)' \
 	KERNOPTS='$(KERNOPTS)' KRUSTC='$(KRUSTC)' \
 	FILE='$(FILE)' DEMO='$(DEMO)' SEED='$(SEED)' OFFSET='$(OFFSET)' SIZE='$(SIZE)' \
-	BUFFERS='$(BUFFERS)' CACHE='$(CACHE)'
+	BUFFERS='$(BUFFERS)' CACHE='$(CACHE)' CONNS='$(CONNS)'
 
 XTASK = sh rust/xtask/bootstrap.sh && $(PASS) cargo run --quiet --package xtask --
 

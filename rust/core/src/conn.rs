@@ -351,6 +351,12 @@ impl<O: Os> Conn<O> {
         self.sh.sets.relieve(os, space);
     }
 
+    /// Room for page sets, before the first aio job: most connections never have one. What is
+    /// there already stays, and the new is given back.
+    pub fn provide(&mut self, slots: O::Slots) -> Option<O::Slots> {
+        self.sh.sets.provide(slots)
+    }
+
     /// The process with this address space exits or execs: nothing of it stays behind
     /// ([`PageSets::forget`]).
     pub fn forget(&mut self, os: &mut O, space: u64) {

@@ -248,7 +248,7 @@ pub trait Os: Sized {
     type Job: Job;
     /// Job list.
     type Jobs: JobQueue<Self::Job>;
-    /// Storage of the connection's page sets: allocated once per connection, at least
+    /// Storage of the connection's page sets: none, or from the first aio job on at least
     /// [`crate::pageset::MIN_SLOTS`] slots, each [`Slot::default`] at first.
     type Slots: AsRef<[Slot<Self::Pages>]> + AsMut<[Slot<Self::Pages>]>;
 

@@ -126,7 +126,8 @@ pub struct PageSets<O: Os> {
 }
 
 impl<O: Os> PageSets<O> {
-    /// `slots` must be all free ([`Slot::default`]); more than 65534 are not used.
+    /// `slots` must be all free ([`Slot::default`]); more than 65534 are not used. There may be
+    /// none at first: [`PageSets::provide`].
     pub fn new(slots: O::Slots) -> Self {
         PageSets {
             slots,
@@ -134,6 +135,21 @@ impl<O: Os> PageSets<O> {
             limit: u16::MAX,
             leaving: false,
         }
+    }
+
+    /// There is room for sets.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.slots.as_ref().is_empty()
+    }
+
+    /// Give room to sets that have none; what they do not need is given back.
+    pub fn provide(&mut self, slots: O::Slots) -> Option<O::Slots> {
+        if self.has_room() {
+            return Some(slots);
+        }
+        self.slots = slots;
+        None
     }
 
     /// Have at most `limit` sets from now on ([`crate::shared::Tunables::cache`]), those in use

@@ -1,5 +1,7 @@
 //! aio_read and aio_write: claiming, holding pages, cancelling, ending.
 
+use core::sync::atomic::Ordering;
+
 use kpi::aio::Job;
 use kpi::inp::InpGuard;
 use kpi::mem::Arc;
@@ -30,9 +32,15 @@ pub fn queue(toep: &Arc<Toepcb>, job: Job, op: Op) -> Result<(), Job> {
     let _vnet = toep.vnet.enter();
     let mut tun = toep.adapter().tunables();
     let mut slot = Some(KJob(job));
+    let mut room = toep.room();
     let mut g = toep.inp().lock();
     Toepcb::begin_to_serve(toep, &mut g);
     let _ = Toepcb::run(toep, &mut g, |conn, os| {
+        // Two may come first at once: what the second brings is freed behind the lock.
+        if let Some(slots) = room.take() {
+            room = conn.provide(slots);
+            toep.side.room.store(true, Ordering::Relaxed);
+        }
         tun.ddp &= !os.no_ddp();
         conn.set_tunables(tun);
         let Some(job) = slot.take() else { return };

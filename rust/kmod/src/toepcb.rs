@@ -36,6 +36,8 @@ pub struct Side {
     pub work: AtomicBool,
     /// Threads that do what the worker would, and look again before they go. Changed under INP.
     serving: AtomicU32,
+    /// The connection has room for page sets.
+    pub room: AtomicBool,
     /// The connection waits to be torn down.
     pub dying: AtomicBool,
 }
@@ -102,7 +104,6 @@ pub struct Reserved {
     class: Class,
     room: Room<Toepcb>,
     side: Room<Side>,
-    slots: Slice<Slot<KPages>>,
     batch: WrBatch,
 }
 
@@ -116,7 +117,6 @@ impl Reserved {
             class,
             room: Arc::reserve(Wait::No)?,
             side: Arc::reserve(Wait::No)?,
-            slots: Slice::new(SLOTS, Wait::No, |_| Slot::default())?,
             batch: WrBatch::new(adapter.tom)?,
         })
     }
@@ -139,6 +139,7 @@ impl Toepcb {
             short: AtomicBool::new(false),
             work: AtomicBool::new(false),
             serving: AtomicU32::new(0),
+            room: AtomicBool::new(false),
             dying: AtomicBool::new(false),
         });
         let inp = g.inp();
@@ -150,13 +151,13 @@ impl Toepcb {
             port: vi.port as u8,
             rxq: vi.rxq_abs as u16,
         };
-        let (vi, class, slots, batch) = (*vi, mem.class, mem.slots, mem.batch);
+        let (vi, class, batch) = (*vi, mem.class, mem.batch);
         mem.room.fill(|| Toepcb {
             vnet: inp.vnet(),
             vi,
             tid: Once::new(),
             cell: InpCell::new(inp, |inside| Inner {
-                conn: Conn::new(id, adapter.tunables(), PageSets::new(slots)),
+                conn: Conn::new(id, adapter.tunables(), PageSets::new(Slice::empty())),
                 os: Kos::new(inside, side.clone(), class, &vi, batch),
                 params,
                 entry: None,
@@ -170,6 +171,15 @@ impl Toepcb {
             l2,
             inp: g.reference(),
         })
+    }
+
+    /// Room for page sets, at the first aio job. Process context: sleeps, no lock held. `None` if
+    /// there is room.
+    pub fn room(&self) -> Option<Slice<Slot<KPages>>> {
+        if self.side.room.load(Ordering::Relaxed) {
+            return None;
+        }
+        Slice::new(SLOTS, Wait::Ok, |_| Slot::default()).ok()
     }
 
     /// The inpcb, kept alive by the connection.

@@ -87,6 +87,16 @@ unsafe impl<T: Send> Send for Slice<T> {}
 unsafe impl<T: Sync> Sync for Slice<T> {}
 
 impl<T> Slice<T> {
+    /// No elements and no memory.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Slice {
+            p: NonNull::dangling(),
+            len: 0,
+            _own: PhantomData,
+        }
+    }
+
     /// `len` elements, each made by `init` from its index.
     ///
     /// # Errors
@@ -156,6 +166,9 @@ impl<T> Drop for Slice<T> {
             let at = unsafe { self.p.add(i) };
             // SAFETY: it is valid and never used again.
             unsafe { at.drop_in_place() };
+        }
+        if self.p == NonNull::dangling() {
+            return; // empty()
         }
         // SAFETY: the memory came from th_malloc() and nothing refers to it any more.
         unsafe { sys::th_free(self.p.as_ptr().cast()) };

@@ -7,7 +7,9 @@ use crate::tree::Tree;
 use crate::{Result, kmod, setup, tests};
 
 /// Variables of make that the demonstration understands.
-pub const VARIABLES: [&str; 7] = ["FILE", "DEMO", "SEED", "OFFSET", "SIZE", "BUFFERS", "CACHE"];
+pub const VARIABLES: [&str; 8] = [
+    "FILE", "DEMO", "SEED", "OFFSET", "SIZE", "BUFFERS", "CACHE", "CONNS",
+];
 
 /// Runs it.
 ///

@@ -2,6 +2,7 @@
 //! demonstration and the benchmarks share.
 
 pub mod bed;
+pub mod idle;
 pub mod pattern;
 pub mod rotation;
 pub mod transfer;

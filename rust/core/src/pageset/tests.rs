@@ -456,3 +456,19 @@ fn an_address_space_that_ends_leaves_no_set() {
         "nobody needed the room"
     );
 }
+
+#[test]
+fn room_for_sets_comes_once() {
+    let mut b = Bench::new();
+    b.sets = PageSets::new(Vec::new());
+    let k = b.key(0, 4096);
+    assert!(!b.sets.has_room());
+    assert_eq!(b.find(&k), None);
+    assert!(b.reserve(k).is_none());
+    b.sets.trim(&mut b.os);
+    assert!(b.sets.provide(TestOs::slots()).is_none());
+    let s = b.put(k).unwrap();
+    let back = b.sets.provide(TestOs::slots());
+    assert_eq!(back.map(|v| v.len()), Some(TestOs::slots().len()));
+    assert_eq!(b.find(&k), Some(s), "what was there stays");
+}

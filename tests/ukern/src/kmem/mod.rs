@@ -451,7 +451,27 @@ pub fn usage() -> Vec<(&'static str, u64, u64)> {
     })
 }
 
+/// What malloc(9) takes for `size` bytes: a power of two up to 2,048, whole pages above.
+fn rounded(size: usize) -> usize {
+    match size {
+        0..=2048 => size.next_power_of_two().max(16),
+        _ => size.next_multiple_of(PAGE),
+    }
+}
+
 impl crate::Api {
+    /// Bytes that are allocated now with the malloc types of this description, as asked for and
+    /// as FreeBSD's malloc(9) rounds them.
+    #[must_use]
+    pub fn malloc_bytes(&self, what: &str) -> (u64, u64) {
+        KMEM.with(|k| {
+            let of = k.live.values().filter(|a| a.name == what);
+            of.fold((0, 0), |(asked, taken), a| {
+                (asked + a.size as u64, taken + rounded(a.size) as u64)
+            })
+        })
+    }
+
     /// Successful allocations of the malloc types of this description (`ks_shortdesc`) since
     /// boot, freed or not.
     #[must_use]

@@ -4,6 +4,7 @@
 //! at the head of its file. The last line says `ok` and its numbers, or `FAILED` and why.
 
 mod file;
+mod idle;
 mod linerate;
 mod rotation;
 
@@ -31,6 +32,7 @@ fn number(name: &str) -> Result<Option<u64>, String> {
 fn demo(name: &str) -> Option<(&'static str, Demo)> {
     match name {
         "file" => Some(("demo", file::run)),
+        "idle" => Some(("idle", idle::run)),
         "linerate" => Some(("linerate", linerate::run)),
         "rotation" => Some(("rotation", rotation::run)),
         _ => None,
