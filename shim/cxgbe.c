@@ -53,14 +53,16 @@ th_tunables(struct th_tom *tom, struct th_tunables *t)
 }
 
 void
-th_log(struct th_tom *tom, const char *msg, uint64_t a, uint64_t b)
+th_log(struct th_tom *tom, const char *msg, size_t len, uint64_t a,
+    uint64_t b)
 {
 	static struct timeval last;
 	static int pps;
 
 	if (ppsratecheck(&last, &pps, 10))
-		log(LOG_WARNING, "%s: toehold: %s (%ju, %ju)\n",
-		    TH_NAMEUNIT(tom->sc), msg, (uintmax_t)a, (uintmax_t)b);
+		log(LOG_WARNING, "%s: toehold: %.*s (%ju, %ju)\n",
+		    TH_NAMEUNIT(tom->sc), (int)len, msg, (uintmax_t)a,
+		    (uintmax_t)b);
 }
 
 /* ---- CPLs ------------------------------------------------------------- */

@@ -122,8 +122,9 @@ void th_count(struct th_tom *, uint32_t class, uint32_t counter, uint64_t n);
 #define TH_GAUGE_TOEPCB	2
 #define TH_NGAUGES	3
 void th_gauge(struct th_tom *, uint32_t gauge, int64_t delta);
-/* Log one line, prefixed with the adapter's name; rate limited. */
-void th_log(struct th_tom *, const char *msg, uint64_t a, uint64_t b);
+/* Log one line, prefixed with the adapter's name; rate limited.  Any. */
+void th_log(struct th_tom *, const char *msg, size_t len, uint64_t a,
+    uint64_t b);
 
 /* Number of event counters; names and descriptions stand in stats.c. */
 #define TH_NCOUNTERS	29

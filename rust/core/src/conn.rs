@@ -427,12 +427,17 @@ impl<O: Os> Conn<O> {
             Ok(()) => Outcome::NONE,
             // Payload is thrown away during an abort, so numbers cannot fit any more.
             Err(_) if self.flags.contains(Flags::ABORT) => Outcome::NONE,
-            Err(_) => self.bad_cpl(os),
+            Err(bad) => self.bad_cpl_for(os, bad),
         }
     }
 
     /// The adapter said what cannot be: this one connection is closed.
     pub(crate) fn bad_cpl(&mut self, os: &mut O) -> Outcome {
+        self.bad_cpl_for(os, BadCpl("a CPL that cannot come in this state"))
+    }
+
+    fn bad_cpl_for(&mut self, os: &mut O, bad: BadCpl) -> Outcome {
+        os.complain(self.sh.id.tid, bad.0);
         os.count(Counter::BadCpl, 1);
         self.give_up(os, Errno::ECONNABORTED)
     }

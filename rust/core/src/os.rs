@@ -273,6 +273,8 @@ pub trait Os: Sized {
     /// Ask that a worker call want_pages/pages_ready: pages are wanted and this context
     /// may not sleep.
     fn kick_worker(&mut self);
+    /// The adapter said what cannot be, about this connection: to the log, with its tid.
+    fn complain(&mut self, tid: u32, why: &'static str);
     /// Add to a counter.
     fn count(&mut self, c: Counter, n: u64);
 

@@ -246,6 +246,10 @@ impl Os for Kos {
         self.side.work.store(true, Ordering::Release);
     }
 
+    fn complain(&mut self, tid: u32, why: &'static str) {
+        self.side.adapter.tom.log_str(why, u64::from(tid), 0);
+    }
+
     fn count(&mut self, c: Counter, n: u64) {
         self.side.adapter.tom.count(Some(self.class), c as usize, n);
     }

@@ -57,7 +57,7 @@ impl JobPtr {
         let mut m = core::ptr::null_mut();
         // SAFETY: a live job; no lock is held (this function's contract); `m` is written.
         check(unsafe { sys::th_job_copy(self.as_ptr(), off, len, &mut m) })?;
-        let m = NonNull::new(m).ok_or(Error(14))?;
+        let m = NonNull::new(m).ok_or(Error::EFAULT)?;
         // SAFETY: the chain was handed over just now.
         Ok(unsafe { Mbuf::from_raw(m) })
     }

@@ -47,7 +47,7 @@ impl L2 {
     /// # Errors
     /// An errno: nothing will be sent.
     pub fn send(&self, port: u32, wr: &[u8], cookie: u64) -> Result<(), Error> {
-        let len = u32::try_from(wr.len()).map_err(|_| Error(22))?;
+        let len = u32::try_from(wr.len()).map_err(|_| Error::EINVAL)?;
         // SAFETY: live handle, a use of the entry is held; the bytes are copied.
         check(unsafe {
             sys::th_l2_send(

@@ -33,8 +33,18 @@ pub use toehold_sys::toehold as sys;
 pub struct Error(pub i32);
 
 impl Error {
-    /// ENOMEM.
+    /// No such file or directory: what was named is not there.
+    pub const ENOENT: Error = Error(2);
+    /// Device not configured.
+    pub const ENXIO: Error = Error(6);
+    /// Cannot allocate memory.
     pub const ENOMEM: Error = Error(12);
+    /// Bad address.
+    pub const EFAULT: Error = Error(14);
+    /// Invalid argument.
+    pub const EINVAL: Error = Error(22);
+    /// Operation not supported.
+    pub const EOPNOTSUPP: Error = Error(45);
 }
 
 /// 0 is success, anything else an errno.

@@ -36,7 +36,9 @@ impl Pages {
         let (tomp, jobp) = (tom.as_ptr(), job.as_ptr());
         // SAFETY: live handle and job; no lock is held (this function's contract).
         check(unsafe { sys::th_pages_hold(tomp, jobp, addr, len, write, charged, &mut p) })?;
-        NonNull::new(p).map(|p| Pages { p, tom }).ok_or(Error(14))
+        NonNull::new(p)
+            .map(|p| Pages { p, tom })
+            .ok_or(Error::EFAULT)
     }
 
     /// For calls of the shim.
@@ -71,7 +73,7 @@ impl Pages {
     pub fn check_range(&self, off: u32, len: u32) -> Result<(), Error> {
         match off.checked_add(len) {
             Some(end) if end <= self.bytes() => Ok(()),
-            _ => Err(Error(22)),
+            _ => Err(Error::EINVAL),
         }
     }
 

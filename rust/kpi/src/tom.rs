@@ -71,8 +71,17 @@ impl Tom {
 
     /// Log a line, rate limited.
     pub fn log(self, msg: &'static CStr, a: u64, b: u64) {
-        // SAFETY: live handle; `msg` is a terminated string.
-        unsafe { sys::th_log(self.as_ptr(), msg.as_ptr(), a, b) };
+        self.log_bytes(msg.to_bytes(), a, b);
+    }
+
+    /// As [`Tom::log`], for text that is not terminated.
+    pub fn log_str(self, msg: &str, a: u64, b: u64) {
+        self.log_bytes(msg.as_bytes(), a, b);
+    }
+
+    fn log_bytes(self, msg: &[u8], a: u64, b: u64) {
+        // SAFETY: live handle; the text is as long as that, and not kept.
+        unsafe { sys::th_log(self.as_ptr(), msg.as_ptr().cast(), msg.len(), a, b) };
     }
 
     /// Uptime in milliseconds.
@@ -119,7 +128,7 @@ impl Tom {
         wr: &mut sys::th_wr,
     ) -> Result<(), Error> {
         if len == 0 || !len.is_multiple_of(16) || len > sys::TH_WR_MAX as usize {
-            return Err(Error(22));
+            return Err(Error::EINVAL);
         }
         let (q, idx) = match q {
             WrQueue::Ctrl(port) => (sys::TH_Q_CTRL, port),

@@ -274,6 +274,8 @@ impl Os for SimOs {
     fn kick_worker(&mut self) {
         self.kicked = true;
     }
+    fn complain(&mut self, _tid: u32, _why: &'static str) {}
+
     fn count(&mut self, c: Counter, n: u64) {
         self.counters[c as usize] += n;
     }

@@ -355,6 +355,8 @@ impl Os for TestOs {
     fn kick_worker(&mut self) {
         self.kicked = true;
     }
+    fn complain(&mut self, _tid: u32, _why: &'static str) {}
+
     fn count(&mut self, c: Counter, n: u64) {
         self.counters[c as usize] += n;
     }

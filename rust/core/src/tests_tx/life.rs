@@ -98,6 +98,8 @@ fn established_twice_is_nonsense() {
     let o = r.conn.established(&mut r.os, &init(66));
     assert_eq!(o.end, End::Drop(Errno::ECONNABORTED));
     assert_eq!(r.os.counter(Counter::BadCpl), 1);
+    let why = "a CPL that cannot come in this state";
+    assert_eq!(r.os.complaints, [(r.conn.id().tid, why)]);
 }
 
 #[test]

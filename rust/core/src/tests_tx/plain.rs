@@ -285,6 +285,8 @@ fn acknowledging_the_unsent_is_nonsense() {
         snd_una: ISS.wrapping_add(1001),
     };
     r.fw4_ack(a);
+    let why = "CPL_FW4_ACK acknowledges what was not sent";
+    assert_eq!(r.os.complaints, [(TID, why)]);
     assert_eq!(r.ends, [End::Drop(Errno::ECONNABORTED)]);
     assert_eq!(r.os.counter(Counter::BadCpl), 1);
     r.abort_rpl();

@@ -49,6 +49,9 @@ impl Os for Fake {
     fn kick_worker(&mut self) {
         self.kicks += 1;
     }
+    fn complain(&mut self, tid: u32, why: &'static str) {
+        self.complaints.push((tid, why));
+    }
     fn count(&mut self, c: Counter, n: u64) {
         self.counters[c as usize] += n;
     }

@@ -104,6 +104,8 @@ pub(crate) struct Fake {
     pub(crate) retries: u32,
     pub(crate) kicks: u32,
     pub(crate) counters: Vec<u64>,
+    /// What was said of the adapter's messages, and of which tid.
+    pub(crate) complaints: Vec<(u32, &'static str)>,
     pub(crate) ended: BTreeMap<usize, Result<usize, Errno>>,
     pub(crate) order: Vec<usize>,
     pub(crate) sigpipes: u32,
@@ -177,6 +179,7 @@ impl Fake {
             retries: 0,
             kicks: 0,
             counters: vec![0; Counter::Count as usize],
+            complaints: Vec::new(),
             ended: BTreeMap::new(),
             order: Vec::new(),
             sigpipes: 0,
