@@ -57,11 +57,17 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(0)
 }
 
+/// Connections of the card, both ends of each counted: some thousand idle ones are measured.
+pub(crate) const NTIDS: u32 = 8192;
+
 /// See `t5sim.h`.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn t5sim_card_new() -> *mut t5sim_card {
-    knobs::new_card(Config::default())
-        .map_or(core::ptr::null_mut(), |card| Box::into_raw(card).cast())
+    knobs::new_card(Config {
+        ntids: NTIDS,
+        ..Config::default()
+    })
+    .map_or(core::ptr::null_mut(), |card| Box::into_raw(card).cast())
 }
 
 /// See `t5sim.h`.

@@ -136,7 +136,7 @@ fn info_describes_the_default_card() {
     let (info, cfg) = (card.info(), t5sim::Config::default());
     assert_eq!(
         (info.chip, info.ntids, info.natids),
-        (5, cfg.ntids, cfg.natids)
+        (5, crate::entry::NTIDS, cfg.natids)
     );
     assert_eq!(info.ddp_size, cfg.ppods * 64);
     assert_eq!(info.line_rate, 40_000);
