@@ -21,7 +21,7 @@
 #define TH_IF_INPUT(ifp, m)	if_input((ifp), (m))
 #define TH_SO_OPTIONS(so)	((so)->so_options)
 #define TH_CC_ALGO(tp)		((tp)->t_cc)
-#define TH_FIND_TCP()	pffindproto(PF_INET, SOCK_STREAM, IPPROTO_TCP)
+#define TH_FIND_TCP(pf)	pffindproto((pf), SOCK_STREAM, IPPROTO_TCP)
 #else
 #define TH_TP2INP(tp)		((tp)->t_inpcb)
 #define TH_IF_SOFTC(ifp)	((ifp)->if_softc)
@@ -33,7 +33,7 @@
 #define TH_IF_INPUT(ifp, m)	((ifp)->if_input((ifp), (m)))
 #define TH_SO_OPTIONS(so)	so_options_get(so)
 #define TH_CC_ALGO(tp)		CC_ALGO(tp)
-#define TH_FIND_TCP()	pffindproto(PF_INET, IPPROTO_TCP, SOCK_STREAM)
+#define TH_FIND_TCP(pf)	pffindproto((pf), IPPROTO_TCP, SOCK_STREAM)
 #ifndef SETTOEDEV
 #define SETTOEDEV(ifp, tod)	(TOEDEV(ifp) = (tod))
 #endif
@@ -110,13 +110,15 @@
 #define TH_AIO_GENERIC(so, job)	(EOPNOTSUPP)
 #endif
 
-/* 14: the syncache wants a read lock on the listener. */
+/* 14: the syncache wants a read lock on the listener, and a port for TCP over UDP. */
 #if __FreeBSD_version >= 1400000
 #define TH_SYNCACHE_RELOCK(inp)	INP_DOWNGRADE(inp)
-#define TH_SET_ACK(th)		tcp_set_flags((th), TH_ACK)
+#define TH_SYNCACHE_CHKRST(inc, th)	syncache_chkrst((inc), (th), NULL, 0)
+#define TH_SET_FLAGS(th, flags)	tcp_set_flags((th), (flags))
 #else
 #define TH_SYNCACHE_RELOCK(inp)	INP_WLOCK_ASSERT(inp)
-#define TH_SET_ACK(th)		((th)->th_flags = TH_ACK)
+#define TH_SYNCACHE_CHKRST(inc, th)	syncache_chkrst((inc), (th), NULL)
+#define TH_SET_FLAGS(th, flags)	((th)->th_flags = (flags))
 #endif
 
 /* 12.2: the syncache wants the TOS byte. */

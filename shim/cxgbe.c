@@ -197,6 +197,7 @@ th_adapter_info(struct adapter *sc, struct th_adapter_info *ai)
 	ai->chip = chip_id(sc) >= CHELSIO_T6 ? TH_CHIP_T6 :
 	    chip_id(sc) == CHELSIO_T5 ? TH_CHIP_T5 : TH_CHIP_T4;
 	ai->nports = sc->params.nports;
+	ai->tid_base = sc->tids.tid_base;
 	ai->ntids = sc->tids.ntids;
 	ai->nstids = sc->tids.nstids;
 	ai->stid_base = sc->tids.stid_base;
@@ -340,7 +341,8 @@ th_deactivate(struct adapter *sc)
 {
 	struct vi_info *vi;
 	struct th_tom *tom;
-	int error, i, v;
+	int *had;
+	int error, i, n, v;
 
 	tom = sc->tom_softc;
 	if (tom == NULL)
@@ -350,18 +352,28 @@ th_deactivate(struct adapter *sc)
 
 	/* No new listener or connection from here on. */
 	unregister_toedev(&tom->tod);
+	n = 0;
 	for_each_port(sc, i)
-		for_each_vi(sc->port[i], v, vi)
+		n += sc->port[i]->nvi;
+	had = malloc(n * sizeof(*had), M_TOEHOLD, M_WAITOK);
+	n = 0;
+	for_each_port(sc, i)
+		for_each_vi(sc->port[i], v, vi) {
+			had[n++] = TH_IF_CAPENABLE(vi->ifp) & IFCAP_TOE;
 			TH_IF_CAPENABLE_OFF(vi->ifp, IFCAP_TOE);
+		}
 	error = th_quiesce(tom);
 	if (error != 0) {
+		/* As it was.  Listeners are told by register_toedev(). */
+		n = 0;
 		for_each_port(sc, i)
-			if ((sc->offload_map & (1 << i)) != 0)
-				for_each_vi(sc->port[i], v, vi)
-					TH_IF_CAPENABLE_ON(vi->ifp, IFCAP_TOE4);
+			for_each_vi(sc->port[i], v, vi)
+				TH_IF_CAPENABLE_ON(vi->ifp, had[n++]);
 		register_toedev(&tom->tod);
+		free(had, M_TOEHOLD);
 		return (error);
 	}
+	free(had, M_TOEHOLD);
 	sc->offload_map = 0;
 	for_each_port(sc, i) {
 		sc->port[i]->uld_vis = 0;

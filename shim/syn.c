@@ -9,6 +9,7 @@
 #include <net/if_vlan_var.h>
 #include <netinet/ip.h>
 #include <netinet/in_fib.h>
+#include <netinet/tcp_syncache.h>
 #if __FreeBSD_version >= 1300000
 #include <net/route/nhop.h>
 #endif
@@ -129,6 +130,20 @@ th_syncache_add(struct th_tom *tom, const struct th_syn *s, struct mbuf *m,
 	(void)tos;
 }
 
+/* As if the peer had answered the SYN|ACK by a reset. */
+void
+th_syncache_forget(struct mbuf *syn, uint32_t l3_off, uint32_t tcp_off,
+    uint32_t irs)
+{
+	struct in_conninfo inc;
+	struct tcphdr th;
+
+	th_syn_protohdrs(syn, l3_off, tcp_off, &inc, &th);
+	TH_SET_FLAGS(&th, TH_RST);
+	th.th_seq = irs + 1;
+	TH_SYNCACHE_CHKRST(&inc, &th);
+}
+
 struct inpcb *
 th_syncache_expand(struct th_tom *tom, struct mbuf *syn, uint32_t l3_off,
     uint32_t tcp_off, uint32_t iss, uint32_t irs, bool tstamp, uint32_t ts,
@@ -142,7 +157,7 @@ th_syncache_expand(struct th_tom *tom, struct mbuf *syn, uint32_t l3_off,
 
 	/* The SYN, dressed up as the ACK of our SYN|ACK. */
 	th_syn_protohdrs(syn, l3_off, tcp_off, &inc, &th);
-	TH_SET_ACK(&th);
+	TH_SET_FLAGS(&th, TH_ACK);
 	th.th_ack = iss + 1;
 	th.th_seq = irs + 1;
 	memset(&to, 0, sizeof(to));

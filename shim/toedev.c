@@ -13,12 +13,39 @@
 #include <net/route/nhop.h>
 #endif
 
-/* TCP's protosw with our hooks for aio and shutdown(2); kernel's own otherwise. */
-static struct protosw th_protosw;
-static struct protosw *th_tcp_protosw;
+/*
+ * TCP's protosws with our hooks for aio and shutdown(2), and the kernel's own:
+ * one for the sockets of each domain.  Those of AF_INET6 may have an IPv4
+ * connection, which their programs see as one of mapped addresses.
+ */
+static struct th_proto {
+	int domain;
+	struct protosw *kernel;
+	struct protosw ours;
 #if __FreeBSD_version < 1400000
-static struct pr_usrreqs th_usrreqs;
+	struct pr_usrreqs usrreqs;
 #endif
+} th_protos[] = {
+#ifdef INET
+	{ .domain = PF_INET },
+#endif
+#ifdef INET6
+	{ .domain = PF_INET6 },
+#endif
+};
+
+/* That of a socket, whichever of the two it has; NULL: of another driver. */
+static struct th_proto *
+th_proto_of(const struct socket *so)
+{
+	u_int i;
+
+	for (i = 0; i < nitems(th_protos); i++)
+		if (so->so_proto == th_protos[i].kernel ||
+		    so->so_proto == &th_protos[i].ours)
+			return (&th_protos[i]);
+	return (NULL);
+}
 
 /* Reading was shut down: no aio_read waits any longer. */
 static void
@@ -41,9 +68,11 @@ th_rcv_shut(struct socket *so)
 static int
 th_usr_shutdown(struct socket *so, enum shutdown_how how)
 {
+	struct th_proto *p;
 	int error;
 
-	error = th_tcp_protosw->pr_shutdown(so, how);
+	p = th_proto_of(so);
+	error = p == NULL ? EOPNOTSUPP : p->kernel->pr_shutdown(so, how);
 	if (how != SHUT_WR)
 		th_rcv_shut(so);
 	return (error);
@@ -65,24 +94,29 @@ th_usr_flush(struct socket *so, int how)
 int
 th_protosw_init(void)
 {
+	struct th_proto *p;
+	u_int i;
 
-	th_tcp_protosw = TH_FIND_TCP();
-	if (th_tcp_protosw == NULL)
-		return (ENOPROTOOPT);
-	bcopy(th_tcp_protosw, &th_protosw, sizeof(th_protosw));
+	for (i = 0; i < nitems(th_protos); i++) {
+		p = &th_protos[i];
+		p->kernel = TH_FIND_TCP(p->domain);
+		if (p->kernel == NULL)
+			return (ENOPROTOOPT);
+		bcopy(p->kernel, &p->ours, sizeof(p->ours));
 #if __FreeBSD_version >= 1400000
-	th_protosw.pr_aio_queue = th_aio_queue;
+		p->ours.pr_aio_queue = th_aio_queue;
 #if __FreeBSD_version >= 1500000
-	th_protosw.pr_shutdown = th_usr_shutdown;
+		p->ours.pr_shutdown = th_usr_shutdown;
 #else
-	th_protosw.pr_flush = th_usr_flush;
+		p->ours.pr_flush = th_usr_flush;
 #endif
 #else
-	bcopy(th_tcp_protosw->pr_usrreqs, &th_usrreqs, sizeof(th_usrreqs));
-	th_usrreqs.pru_aio_queue = th_aio_queue;
-	th_usrreqs.pru_flush = th_usr_flush;
-	th_protosw.pr_usrreqs = &th_usrreqs;
+		bcopy(p->kernel->pr_usrreqs, &p->usrreqs, sizeof(p->usrreqs));
+		p->usrreqs.pru_aio_queue = th_aio_queue;
+		p->usrreqs.pru_flush = th_usr_flush;
+		p->ours.pr_usrreqs = &p->usrreqs;
 #endif
+	}
 	return (0);
 }
 
@@ -91,6 +125,7 @@ th_protosw_init(void)
 static void
 th_sb_nocoalesce(struct socket *so, bool on)
 {
+	struct th_proto *p;
 
 	SOCKBUF_LOCK(&so->so_snd);
 	if (on)
@@ -103,7 +138,9 @@ th_sb_nocoalesce(struct socket *so, bool on)
 		so->so_rcv.sb_flags |= SB_NOCOALESCE;
 	else
 		so->so_rcv.sb_flags &= ~SB_NOCOALESCE;
-	so->so_proto = on ? &th_protosw : th_tcp_protosw;
+	p = th_proto_of(so);
+	if (p != NULL)
+		so->so_proto = on ? &p->ours : p->kernel;
 	SOCKBUF_UNLOCK(&so->so_rcv);
 }
 
@@ -137,6 +174,8 @@ th_unoffload_socket(struct inpcb *inp)
 void *
 th_inp_toep(struct inpcb *inp)
 {
+	struct th_proto *p;
+	struct socket *so;
 	struct tcpcb *tp;
 
 	INP_LOCK_ASSERT(inp);
@@ -148,7 +187,9 @@ th_inp_toep(struct inpcb *inp)
 	tp = intotcpcb(inp);
 	if (tp == NULL || (tp->t_flags & TF_TOE) == 0 || tp->t_toe == NULL)
 		return (NULL);
-	if (inp->inp_socket == NULL || inp->inp_socket->so_proto != &th_protosw)
+	so = inp->inp_socket;
+	p = so == NULL ? NULL : th_proto_of(so);
+	if (p == NULL || so->so_proto != &p->ours)
 		return (NULL);		/* another driver's */
 	return (tp->t_toe);
 }
@@ -207,6 +248,7 @@ th_pick_vi(struct adapter *sc, struct vi_info *vi, struct th_vi *tv)
 	memset(tv, 0, sizeof(*tv));
 	tv->ifp = vi->ifp;
 	tv->port = vi->pi->port_id;
+	tv->hw_port = TH_PORT_HW(vi->pi);
 	tv->tx_chan = vi->pi->tx_chan;
 	tv->smac_sel = vi->smt_idx;
 	tv->txq = vi->first_ofld_txq + arc4random() % vi->nofldtxq;
@@ -322,16 +364,17 @@ th_tod_syncache_respond(struct toedev *tod, void *synqe, struct mbuf *m)
 	struct tcpopt to;
 	struct tcphdr *th;
 	struct ip *ip;
+	int error;
 
 	ip = mtod(m, struct ip *);
 	th = (struct tcphdr *)(ip + 1);
 	memset(&to, 0, sizeof(to));
 	tcp_dooptions(&to, (u_char *)(th + 1),
 	    (th->th_off << 2) - sizeof(*th), TO_SYN);
-	toehold_synqe_respond(synqe, ntohl(th->th_seq), ntohl(th->th_ack) - 1,
-	    to.to_tsval);
+	error = toehold_synqe_respond(synqe, ntohl(th->th_seq),
+	    ntohl(th->th_ack) - 1, to.to_tsval);
 	m_freem(m);
-	return (0);
+	return (error);
 }
 
 static void

@@ -47,7 +47,8 @@ struct vnet;
 struct th_adapter_info {
 	uint32_t chip;			/* TH_CHIP_* */
 	uint32_t nports;
-	uint32_t ntids;			/* tids are 0 .. ntids - 1 */
+	uint32_t tid_base;		/* tids are ntids from here on */
+	uint32_t ntids;
 	uint32_t nstids;
 	uint32_t stid_base;
 	uint32_t natids;
@@ -76,7 +77,8 @@ struct th_tunables {
 /* One of the adapter's offload-capable interfaces, and the queues picked. */
 struct th_vi {
 	void *ifp;
-	uint32_t port;			/* port_id */
+	uint32_t port;			/* port_id: which control queue */
+	uint32_t hw_port;		/* port in a filter tuple */
 	uint32_t tx_chan;
 	uint32_t smac_sel;		/* SMAC_SEL of opt0 */
 	uint32_t txq;			/* index in sge.ofld_txq */
@@ -398,13 +400,20 @@ void th_syncache_add(struct th_tom *, const struct th_syn *, struct mbuf *m,
 struct inpcb *th_syncache_expand(struct th_tom *, struct mbuf *syn,
     uint32_t l3_off, uint32_t tcp_off, uint32_t iss, uint32_t irs,
     bool tstamp, uint32_t ts, struct inpcb *listener, void *synqe);
+/*
+ * Net epoch, curvnet set.  If the syncache still waits for the answer to this
+ * SYN of sequence number `irs', it stops: toehold_synqe_removed().
+ */
+void th_syncache_forget(struct mbuf *syn, uint32_t l3_off, uint32_t tcp_off,
+    uint32_t irs);
 /* Hand the SYN (without its CPL) to the host stack. */
 void th_syn_to_host(struct th_tom *, uint32_t port, struct mbuf *m);
 
 /* From the syncache, whatever locks it holds. */
 void toehold_synqe_added(void *synqe);
 void toehold_synqe_removed(void *synqe);
-void toehold_synqe_respond(void *synqe, uint32_t iss, uint32_t irs,
+/* 0, or ECONNABORTED: the adapter has no such connection any more. */
+int toehold_synqe_respond(void *synqe, uint32_t iss, uint32_t irs,
     uint32_t ts);
 /* New connection's INP held, net epoch. */
 void toehold_synqe_offload(void *synqe, struct inpcb *);

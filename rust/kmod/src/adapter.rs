@@ -66,6 +66,8 @@ pub struct Adapter {
     /// Listeners.
     pub stids: Table<Lctx>,
     toepcbs: AtomicU32,
+    /// Listeners, those included that only half-open connections of the syncache still need.
+    lctxs: AtomicU32,
     /// Connections that met a shortage.
     pub waiting: Stack<Arc<Toepcb>>,
     /// Connections that have ended and are to be torn down.
@@ -98,9 +100,9 @@ impl Adapter {
             Geometry::new(info.ddp_start, info.ddp_size, info.page_shift).ok_or(Error(6))?;
         let nodes = Slice::new(geometry.ppods() as usize, Wait::Ok, |_| Node::default())?;
         let ppods = Mutex::new(c"toehold ppods", Region::new(nodes));
-        let tids = Table::new(c"toehold tids", info.ntids)?;
-        let atids = Table::new(c"toehold atids", info.natids)?;
-        let stids = Table::new(c"toehold stids", info.nstids)?;
+        let tids = Table::new(c"toehold tids", info.tid_base, info.ntids)?;
+        let atids = Table::new(c"toehold atids", 0, info.natids)?;
+        let stids = Table::new(c"toehold stids", info.stid_base, info.nstids)?;
         Arc::new(Wait::Ok, || Adapter {
             tom,
             info: *info,
@@ -111,6 +113,7 @@ impl Adapter {
             atids,
             stids,
             toepcbs: AtomicU32::new(0),
+            lctxs: AtomicU32::new(0),
             waiting: Stack::default(),
             dead: Stack::default(),
             dead_lctx: Stack::default(),
@@ -168,6 +171,16 @@ impl Adapter {
     pub fn gone(&self) {
         self.tom.gauge(Gauge::Toepcb, -1);
         self.toepcbs.fetch_sub(1, Ordering::Release);
+    }
+
+    /// A listener begins.
+    pub fn listener_born(&self) {
+        self.lctxs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A listener is gone, and with it every half-open connection that it had.
+    pub fn listener_gone(&self) {
+        self.lctxs.fetch_sub(1, Ordering::Release);
     }
 
     /// Connections that live.
@@ -262,7 +275,10 @@ impl Adapter {
 
     /// The retry task: tear down the dead, and wake what met a shortage. No lock held.
     pub fn retry(&self) {
-        self.dead_lctx.drain(drop);
+        self.dead_lctx.drain(|l| {
+            drop(l);
+            self.listener_gone();
+        });
         self.bury();
         let who = self.pressure.swap(0, Ordering::AcqRel);
         if who != 0 {
@@ -331,11 +347,13 @@ impl Adapter {
         }
     }
 
-    /// Nothing is left that the kernel or the adapter could refer to.
+    /// Nothing is left that the kernel or the adapter could refer to. The syncache's half-open
+    /// connections are in no table once the adapter has done with them; they keep their listener.
     pub fn quiet(&self) -> bool {
         self.tids.used() == 0
             && self.stids.used() == 0
             && self.connections() == 0
+            && self.lctxs.load(Ordering::Acquire) == 0
             && self.dead.is_empty()
             && self.dead_lctx.is_empty()
     }

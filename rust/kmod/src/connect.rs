@@ -66,7 +66,7 @@ fn ntuple(adapter: &Adapter, vi: &sys::th_vi) -> u64 {
         protocol_shift: shift(i.protocol_shift),
         vnic_shift: shift(i.vnic_shift),
     }
-    .pack(None, vi.port as u8, vi.vnic)
+    .pack(None, vi.hw_port as u8, vi.vnic)
 }
 
 /// `tod_connect`. INP held, SYN_SENT.

@@ -270,11 +270,10 @@ extern "C" fn toehold_synqe_removed(p: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn toehold_synqe_respond(p: *mut c_void, iss: u32, irs: u32, ts: u32) {
+extern "C" fn toehold_synqe_respond(p: *mut c_void, iss: u32, irs: u32, ts: u32) -> i32 {
     // SAFETY: the syncache, or th_syncache_add()'s caller, holds a reference.
-    if let Some(s) = unsafe { answered(p) } {
-        s.respond(iss, irs, ts);
-    }
+    let s = unsafe { answered(p) };
+    s.map_or(EINVAL, |s| rc(s.respond(iss, irs, ts)))
 }
 
 #[unsafe(no_mangle)]

@@ -9,7 +9,8 @@ use kpi::{Error, sys};
 use spin::Once;
 use wire::{CloseListsrvReq, CloseListsrvRpl, ConnPolicy, Opt0, PassOpenReq, PassOpenRpl};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Tid};
+use crate::synqe::Synqe;
 
 /// Where a listener stands with the adapter.
 mod state {
@@ -50,8 +51,7 @@ impl Lctx {
     }
 
     fn stid(&self) -> u32 {
-        let index = self.stid.get().copied().unwrap_or(0);
-        self.adapter.info.stid_base + index
+        self.stid.get().copied().unwrap_or_default()
     }
 
     fn send_close(&self) {
@@ -89,11 +89,6 @@ impl Lctx {
     }
 }
 
-/// Place of an stid in the adapter's table.
-pub fn index_of(adapter: &Adapter, stid: u32) -> Option<u32> {
-    stid.checked_sub(adapter.info.stid_base)
-}
-
 /// `tod_listen_start`. INP of the listener held.
 ///
 /// # Errors
@@ -116,11 +111,12 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         state: AtomicU8::new(state::OPENING),
         inp: g.reference(),
     })?;
-    let index = adapter
+    adapter.listener_born();
+    let stid = adapter
         .stids
         .claim(lctx.clone())
         .map_err(|_| Error::ENOMEM)?;
-    lctx.stid.call_once(|| index);
+    lctx.stid.call_once(|| stid);
     let opt1 = wire::Opt1 {
         conn_policy: ConnPolicy::Ask,
         syn_rss_queue: Some(vi.rxq_abs as u16),
@@ -147,7 +143,7 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         adapter
             .tom
             .log(c"no work request to listen with", u64::from(lctx.stid()), 0);
-        drop(adapter.stids.take(index));
+        drop(adapter.stids.take(stid));
         return Err(e);
     }
     Ok(())
@@ -168,9 +164,14 @@ pub fn stop(adapter: &Adapter, g: &InpGuard) -> Result<(), Error> {
     if found { Ok(()) } else { Err(Error(2)) }
 }
 
-/// Close every listener: the module goes.
+/// Close every listener and reset what is half-open: the module goes.
 pub fn stop_all(adapter: &Adapter) {
     adapter.stids.each(|_, l| l.close());
+    adapter.tids.each(|_, e| {
+        if let Tid::Synqe(s) = &*e {
+            Synqe::abort(s, adapter);
+        }
+    });
 }
 
 /// Nothing but listeners and answered SYNs that are on their way out is left.
@@ -182,7 +183,7 @@ pub fn closing(adapter: &Adapter) -> bool {
 
 /// CPL_PASS_OPEN_RPL.
 pub fn opened(adapter: &Adapter, cpl: &PassOpenRpl) {
-    let Some(lctx) = index_of(adapter, cpl.stid).and_then(|i| adapter.stids.get(i)) else {
+    let Some(lctx) = adapter.stids.get(cpl.stid) else {
         adapter
             .tom
             .log(c"PASS_OPEN_RPL for an unknown stid", u64::from(cpl.stid), 0);
@@ -194,7 +195,7 @@ pub fn opened(adapter: &Adapter, cpl: &PassOpenRpl) {
             u64::from(cpl.stid),
             u64::from(cpl.status.0),
         );
-        drop(index_of(adapter, cpl.stid).and_then(|i| adapter.stids.take(i)));
+        drop(adapter.stids.take(cpl.stid));
         return;
     }
     if lctx.is(state::UNWANTED) {
@@ -214,5 +215,5 @@ pub fn closed(adapter: &Adapter, cpl: &CloseListsrvRpl) {
         );
         return;
     }
-    drop(index_of(adapter, cpl.stid).and_then(|i| adapter.stids.take(i)));
+    drop(adapter.stids.take(cpl.stid));
 }

@@ -21,7 +21,7 @@ use wire::{
 
 use crate::adapter::{Adapter, Extra, Tid};
 use crate::connect;
-use crate::listen::{Lctx, index_of};
+use crate::listen::Lctx;
 use crate::toepcb::{Reserved, Toepcb};
 
 /// What a half-open connection still has to send.
@@ -111,7 +111,7 @@ fn offload(
     cpl: &PassAcceptReq,
     m: Mbuf,
 ) -> Result<(), (Error, Option<Mbuf>)> {
-    let Some(lctx) = index_of(adapter, cpl.stid).and_then(|i| adapter.stids.get(i)) else {
+    let Some(lctx) = adapter.stids.get(cpl.stid) else {
         return Err((Error(2), None));
     };
     if !cpl.l2info.xact_match {
@@ -217,11 +217,12 @@ pub fn unsent(adapter: &Adapter, tid: u32) {
     done_with(adapter, tid);
 }
 
-/// The tid of a half-open connection is over.
+/// The tid of a half-open connection is over. Net epoch, no lock.
 fn done_with(adapter: &Adapter, tid: u32) {
     if let Some(e) = adapter.tids.take(tid)
         && let Tid::Synqe(s) = &*e
     {
+        s.forget();
         adapter.release_tid(tid, s.vi.port);
     }
 }
@@ -261,22 +262,45 @@ pub fn established(adapter: &Arc<Adapter>, cpl: &PassEstablish) {
     };
     // Calls Synqe::become_connection() on the way.
     let new = syn::syncache_expand(adapter.tom, &syn, &e, &mut g, synqe.as_raw());
-    drop(g);
-    if new.is_none() {
-        Synqe::abort(synqe, adapter);
+    if new.is_some() {
+        return;
     }
+    if let Some(parts) = synqe.parts.enter(&mut g) {
+        parts.syn = Some(syn);
+    }
+    drop(g);
+    Synqe::abort(synqe, adapter);
 }
 
 impl Synqe {
     /// `tod_syncache_respond`: the kernel chose these numbers. Only the first answer counts.
-    pub fn respond(&self, iss: u32, irs: u32, ts: u32) {
+    ///
+    /// # Errors
+    /// ECONNABORTED: the connection is over, and there is nothing to answer.
+    pub fn respond(&self, iss: u32, irs: u32, ts: u32) -> Result<(), Error> {
+        if self.aborting.load(Ordering::Acquire) {
+            return Err(Error::ECONNABORTED);
+        }
         if self.responded.load(Ordering::Acquire) {
-            return;
+            return Ok(());
         }
         self.iss.store(iss, Ordering::Relaxed);
         self.irs.store(irs, Ordering::Relaxed);
         self.ts.store(ts, Ordering::Relaxed);
         self.responded.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The adapter has no such connection any more: nor shall the syncache, which would wait for
+    /// the peer's answer for many seconds, keep this listener meanwhile, and take a new SYN of
+    /// that peer for a repetition. Net epoch, no lock.
+    fn forget(&self) {
+        let _vnet = self.lctx.vnet.enter();
+        let mut g = self.lctx.inp.inp().lock();
+        let irs = self.irs.load(Ordering::Relaxed);
+        if let Some(syn) = self.parts.enter(&mut g).and_then(|p| p.syn.as_ref()) {
+            syn::syncache_forget(syn, self.l3_off, self.tcp_off, irs);
+        }
     }
 
     /// The listener whose lock guards the parts.

@@ -11,6 +11,7 @@ use kpi::mtx::Mutex;
 /// many threads as there are queues.
 pub struct Table<T: Last> {
     shards: Slice<Mutex<Slice<Option<Arc<T>>>>>,
+    base: u32,
     n: u32,
     used: AtomicU32,
 }
@@ -18,17 +19,19 @@ pub struct Table<T: Last> {
 const SHARDS: usize = 16;
 
 impl<T: Last> Table<T> {
-    /// A table for the numbers 0 to `n - 1`. Sleeps.
+    /// A table for the `n` numbers from `base` on, which other things of the adapter may stand
+    /// before: filters of high priority before a T6's tids, say. Sleeps.
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new(name: &'static CStr, n: u32) -> Result<Table<T>, Error> {
+    pub fn new(name: &'static CStr, base: u32, n: u32) -> Result<Table<T>, Error> {
         let per = n.div_ceil(SHARDS as u32) as usize;
         let shards = Slice::try_new(SHARDS, Wait::Ok, |_| {
             Ok(Mutex::new(name, Slice::new(per, Wait::Ok, |_| None)?))
         })?;
         Ok(Table {
             shards,
+            base,
             n,
             used: AtomicU32::new(0),
         })
@@ -39,11 +42,12 @@ impl<T: Last> Table<T> {
         self.used.load(Ordering::Acquire)
     }
 
+    fn numbers(&self) -> core::ops::Range<u32> {
+        self.base..self.base.saturating_add(self.n)
+    }
+
     fn with<R>(&self, id: u32, f: impl FnOnce(&mut Option<Arc<T>>) -> R) -> Option<R> {
-        if id >= self.n {
-            return None;
-        }
-        let id = id as usize;
+        let id = id.checked_sub(self.base).filter(|i| *i < self.n)? as usize;
         let mut shard = self.shards.get(id % SHARDS)?.lock();
         shard.get_mut(id / SHARDS).map(f)
     }
@@ -76,7 +80,7 @@ impl<T: Last> Table<T> {
     /// A free number, given to `v`. `None` (and `v` back) if all are taken.
     pub fn claim(&self, v: Arc<T>) -> Result<u32, Arc<T>> {
         let mut v = Some(v);
-        for id in 0..self.n {
+        for id in self.numbers() {
             let done = self.with(id, |e| {
                 if e.is_none() {
                     *e = v.take();
@@ -99,7 +103,7 @@ impl<T: Last> Table<T> {
     /// Call `f` with every entry, no shard locked. Entries that come or go meanwhile may be missed.
     pub fn each(&self, mut f: impl FnMut(u32, Arc<T>)) {
         let mut left = self.used();
-        for id in 0..self.n {
+        for id in self.numbers() {
             if left == 0 {
                 return;
             }

@@ -45,6 +45,8 @@ impl Error {
     pub const EINVAL: Error = Error(22);
     /// Operation not supported.
     pub const EOPNOTSUPP: Error = Error(45);
+    /// Software caused connection abort.
+    pub const ECONNABORTED: Error = Error(53);
 }
 
 /// 0 is success, anything else an errno.

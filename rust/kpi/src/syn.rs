@@ -84,6 +84,13 @@ pub fn syncache_expand(
     Some(unsafe { InpGuard::adopt(inp) })
 }
 
+/// The syncache shall not wait for the answer to this SYN any longer. In the net epoch, curvnet
+/// set; the listener may be locked.
+pub fn syncache_forget(syn: &Mbuf, l3_off: u32, tcp_off: u32, irs: u32) {
+    // SAFETY: owned chain, looked at during the call only.
+    unsafe { sys::th_syncache_forget(syn.as_ptr(), l3_off, tcp_off, irs) };
+}
+
 /// The host stack shall have the SYN.
 pub fn to_host(tom: Tom, port: u32, m: Mbuf) {
     // SAFETY: live handle; the chain is handed over.

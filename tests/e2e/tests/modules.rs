@@ -2,7 +2,7 @@
 
 use toehold_e2e::bed::{Bed, CLIENT, SERVER, SERVER_IP, TOE, kmod};
 use ukern::Config;
-use ukern::proc::{ProcConfig, Prot, addr};
+use ukern::proc::{Errno, ProcConfig, Prot, SockOpt, addr};
 
 #[test]
 fn hundred_loads_leave_nothing_behind() {
@@ -92,6 +92,87 @@ fn unload_closes_listeners() {
     bed.k.kldunload("toehold").unwrap();
     server.join();
     bed.k.kldload(kmod("toehold")).unwrap();
+    bed.down();
+}
+
+/// Some time after a peer has sent a SYN and was never heard of again, the module is unloaded.
+/// `adapter`: that still waits for the peer by then, and not the syncache alone.
+fn unload_half_open(seed: u64, after: std::time::Duration, adapter: bool) {
+    let bed = Bed::up(seed);
+    bed.sim("wire_delay", 20_000_000);
+    let server = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
+        let l = p.socket().unwrap();
+        p.bind(l, addr(SERVER_IP, 7)).unwrap();
+        p.listen(l, 1).unwrap();
+        p.sleep(std::time::Duration::from_secs(90));
+    });
+    bed.k.run_for(ukern::sched::SBT_1S);
+    let client = bed.k.spawn(ProcConfig::vnet(CLIENT), move |p| {
+        let s = p.socket().unwrap();
+        p.set_nonblock(s, true).unwrap();
+        assert_eq!(p.connect(s, addr(SERVER_IP, 7)), Err(Errno::EINPROGRESS));
+        p.setsockopt(s, SockOpt::Linger(Some(0))).unwrap();
+        p.sleep(std::time::Duration::from_millis(100));
+        p.close(s).unwrap();
+        p.sleep(after);
+    });
+    let half_open = |bed: &Bed| {
+        let conns = bed.k.sysctl_get("dev.t5nex.0.sim.conns").unwrap();
+        format!("{conns:?}").contains("SynReceived")
+    };
+    while !half_open(&bed) {
+        bed.k.run_for(ukern::sched::SBT_1S / 1000);
+    }
+    // The SYN|ACK is under way; the peer's ACK will not arrive.
+    bed.k.run_for(ukern::sched::SBT_1S / 100);
+    bed.sim("loss", 1_000_000);
+    client.join();
+    assert_eq!(half_open(&bed), adapter);
+    bed.k.kldunload("toehold").unwrap();
+    bed.k.run_for(60 * ukern::sched::SBT_1S);
+    server.join();
+    bed.sim("loss", 0);
+    bed.k.kldload(kmod("toehold")).unwrap();
+    bed.down();
+}
+
+/// The adapter's half-open connection is reset, and the syncache's goes with it.
+#[test]
+fn unload_while_the_adapter_waits_for_the_last_ack() {
+    unload_half_open(9, std::time::Duration::from_millis(200), true);
+}
+
+/// The adapter has given up: the syncache does not wait longer, and no timer of it calls into a
+/// module that is gone.
+#[test]
+fn unload_after_the_adapter_gave_up_a_half_open_connection() {
+    unload_half_open(11, std::time::Duration::from_secs(1), false);
+}
+
+/// Sockets of AF_INET6 have IPv4 connections, too, and keep their own protocol.
+#[test]
+fn dual_stack_sockets_stay_what_they_are() {
+    const AF_INET6: u32 = 28;
+    let bed = Bed::up(10);
+    let server = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
+        let l = p.socket6().unwrap();
+        p.bind(l, addr(SERVER_IP, 7)).unwrap();
+        p.listen(l, 1).unwrap();
+        let (s, _) = p.accept(l).unwrap();
+        assert!(p.is_offloaded(s).unwrap());
+        let family = p.peer_family(s).unwrap();
+        assert_eq!(p.recv_bytes(s, 1).unwrap(), b"");
+        family
+    });
+    bed.k.run_until_idle();
+    let client = bed.k.spawn(ProcConfig::vnet(CLIENT), |p| {
+        let s = p.socket6().unwrap();
+        p.connect(s, addr(SERVER_IP, 7)).unwrap();
+        assert!(p.is_offloaded(s).unwrap());
+        p.peer_family(s).unwrap()
+    });
+    assert_eq!(client.join(), AF_INET6, "of a socket that connected");
+    assert_eq!(server.join(), AF_INET6, "of an accepted socket");
     bed.down();
 }
 

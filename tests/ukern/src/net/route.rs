@@ -128,15 +128,14 @@ mod c {
         lookup(vnet::curvnet(), dst.s_addr).map_or(std::ptr::null_mut(), Kp::ptr)
     }
 
-    /// Only TCP over IPv4 exists.
+    /// Only TCP exists, over IPv4 for sockets of either domain.
     pub(super) extern "C" fn pffindproto(family: i32, type_: i32, proto: i32) -> *mut sys::protosw {
-        let tcp = family as u32 == sys::AF_INET
-            && type_ as u32 == sys::SOCK_STREAM
-            && (proto == 0 || proto as u32 == sys::IPPROTO_TCP);
-        if tcp {
-            tcp_vars::TCP_PROTOSW.get::<sys::protosw>().ptr()
-        } else {
-            std::ptr::null_mut()
+        let tcp =
+            type_ as u32 == sys::SOCK_STREAM && (proto == 0 || proto as u32 == sys::IPPROTO_TCP);
+        match family as u32 {
+            sys::AF_INET if tcp => tcp_vars::TCP_PROTOSW.get::<sys::protosw>().ptr(),
+            sys::AF_INET6 if tcp => tcp_vars::TCP6_PROTOSW.get::<sys::protosw>().ptr(),
+            _ => std::ptr::null_mut(),
         }
     }
 }

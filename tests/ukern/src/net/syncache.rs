@@ -235,6 +235,23 @@ fn remove(e: &Entry) {
     }
 }
 
+/// `syncache_chkrst`: a reset that fits an entry's SYN|ACK ends the entry. The listener's pcb
+/// may be locked.
+pub(crate) fn reset(inc: Kp<sys::in_conninfo>, th: Kp<sys::tcphdr>) {
+    k::assert_net_epoch();
+    let v = vnet::curvnet() as usize;
+    let flags = u32::from(th.th_flags);
+    if flags & sys::TH_RST == 0 {
+        kpanic!("syncache_chkrst: TCP flags {flags:#x}");
+    }
+    k::mtx_lock(lock());
+    let e = STATE.with(|s| s.all.iter().find(|e| same(e, v, &inc)).copied());
+    if let Some(e) = e.filter(|e| th.th_seq == e.irs.wrapping_add(1)) {
+        remove(&e);
+    }
+    k::mtx_unlock(lock());
+}
+
 /// `syncache_expand`: the handshake's last ACK. 0: no such entry or a bad ACK; -1: drop it
 /// silently; 1: `*lsop` is the new socket with its pcb write-locked, or NULL for lack of room.
 pub(crate) fn expand(
@@ -414,8 +431,10 @@ fn timer() {
                 });
                 if still && e.rxmits >= REXMT_LIMIT {
                     remove(&e);
+                } else if still && respond(&e) != 0 {
+                    // 12 goes on with it until the limit.
+                    remove(&e);
                 } else if still {
-                    respond(&e);
                     STATE.with(|s| {
                         if let Some(x) = s.all.iter_mut().find(|x| same(x, e.vnet, &e.inc)) {
                             x.rxmits += 1;

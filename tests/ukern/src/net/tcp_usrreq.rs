@@ -35,6 +35,11 @@ pub(crate) fn boot() {
     p.pr_peeraddr = Some(peer_addr);
     p.pr_sockaddr = Some(sock_addr);
     p.pr_control = Some(control);
+
+    let mut p6: Kp<sys::protosw> = tcp_vars::TCP6_PROTOSW.get();
+    *p6 = *p;
+    p6.pr_accept = Some(peer_addr6);
+    p6.pr_peeraddr = Some(peer_addr6);
 }
 
 /// The pcb, write-locked, or ECONNRESET when the connection is gone.
@@ -404,6 +409,19 @@ fn put_addr(sa: *mut sys::sockaddr, ip: u32, port: u16) {
 unsafe extern "C" fn peer_addr(so: *mut sys::socket, sa: *mut sys::sockaddr) -> c_int {
     let inp = locked(Kp::new(so));
     put_addr(sa, inp.faddr(), inp.inp_inc.inc_ie.ie_fport);
+    k::wunlock(inp.lock_rw());
+    0
+}
+
+/// `tcp6_usr_accept` and `in6_mapped_peeraddr`: the peer of an IPv4 connection as a mapped address.
+unsafe extern "C" fn peer_addr6(so: *mut sys::socket, sa: *mut sys::sockaddr) -> c_int {
+    let inp = locked(Kp::new(so));
+    let mut s: Kp<sys::sockaddr_in6> = Kp::new(sa.cast());
+    s.sin6_len = size_of::<sys::sockaddr_in6>() as u8;
+    s.sin6_family = sys::AF_INET6 as u8;
+    s.sin6_port = inp.inp_inc.inc_ie.ie_fport;
+    let v4 = std::net::Ipv4Addr::from(inp.faddr().to_ne_bytes());
+    s.sin6_addr.__u6_addr.__u6_addr8 = v4.to_ipv6_mapped().octets();
     k::wunlock(inp.lock_rw());
     0
 }

@@ -43,7 +43,8 @@ ints! {
 
 /// `tcp_protosw`, "shared for TOE": drivers copy it and put their own hooks in.
 pub(crate) static TCP_PROTOSW: KData = KData::of::<sys::protosw>("tcp_protosw");
-static TCP6_PROTOSW: KData = KData::of::<sys::protosw>("tcp6_protosw");
+/// `tcp6_protosw`: the same for sockets of AF_INET6.
+pub(crate) static TCP6_PROTOSW: KData = KData::of::<sys::protosw>("tcp6_protosw");
 /// `registered_toedevs`.
 pub(crate) static REGISTERED_TOEDEVS: KData = KData::of::<i32>("registered_toedevs");
 /// The congestion control a connection starts with.

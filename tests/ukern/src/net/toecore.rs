@@ -349,6 +349,15 @@ pub(crate) mod c {
         syncache::expand(inc, to, th, lsop)
     }
 
+    pub(crate) extern "C" fn syncache_chkrst(
+        inc: Kp<sys::in_conninfo>,
+        th: Kp<sys::tcphdr>,
+        _m: *mut c_void,
+        _port: u16,
+    ) {
+        syncache::reset(inc, th);
+    }
+
     pub(crate) extern "C" fn toe_4tuple_check(
         inc: Kp<sys::in_conninfo>,
         th: *mut sys::tcphdr,
@@ -457,6 +466,7 @@ crate::exports! {
     "unregister_toedev" => c::unregister_toedev,
     "toe_syncache_add" => c::toe_syncache_add,
     "toe_syncache_expand" => c::toe_syncache_expand,
+    "syncache_chkrst" => c::syncache_chkrst,
     "toe_4tuple_check" => c::toe_4tuple_check,
     "toe_l2_resolve" => c::toe_l2_resolve,
     "toe_connect_failed" => c::toe_connect_failed,

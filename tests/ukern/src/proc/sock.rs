@@ -1,6 +1,6 @@
 //! Socket system calls.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::kp::Kp;
@@ -22,10 +22,20 @@ fn sin(a: SockAddr) -> sys::sockaddr_in {
     s
 }
 
-fn from_sin(s: &sys::sockaddr_in) -> SockAddr {
+/// Of either family: an IPv6 address is a mapped one.
+fn from_sin6(s: &sys::sockaddr_in6) -> SockAddr {
+    // An IPv4 address lies where the flow label is.
+    let ip = match u32::from(s.sin6_family) {
+        sys::AF_INET6 => {
+            // SAFETY: plain bytes.
+            let octets = unsafe { s.sin6_addr.__u6_addr.__u6_addr8 };
+            Ipv6Addr::from(octets).to_ipv4_mapped()
+        }
+        _ => Some(Ipv4Addr::from(s.sin6_flowinfo.to_ne_bytes())),
+    };
     SockAddr {
-        ip: Ipv4Addr::from(s.sin_addr.s_addr.to_ne_bytes()),
-        port: u16::from_be(s.sin_port),
+        ip: ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        port: u16::from_be(s.sin6_port),
     }
 }
 
@@ -64,9 +74,22 @@ impl Proc {
     /// # Errors
     /// EMFILE, ENOBUFS.
     pub fn socket(&self) -> Sys<i32> {
+        self.socket_of(&tcp_vars::TCP_PROTOSW)
+    }
+
+    /// socket(2) of AF_INET6 without IPV6_V6ONLY: it may be bound to all addresses and have
+    /// connections over IPv4. There is no IPv6.
+    ///
+    /// # Errors
+    /// EMFILE, ENOBUFS.
+    pub fn socket6(&self) -> Sys<i32> {
+        self.socket_of(&tcp_vars::TCP6_PROTOSW)
+    }
+
+    fn socket_of(&self, protosw: &crate::ksym::KData) -> Sys<i32> {
         self.call(|| {
             let td = sched::current_thread();
-            let proto = tcp_vars::TCP_PROTOSW.get::<sys::protosw>().ptr();
+            let proto = protosw.get::<sys::protosw>().ptr();
             let so = socket::create(td.td_vnet, td.td_ucred, proto, td.ptr()).map_err(Errno)?;
             file::install(self.p, file::for_socket(so))
         })
@@ -118,16 +141,34 @@ impl Proc {
     }
 
     fn address(&self, so: Kp<sys::socket>, f: AddrFn) -> Sys<SockAddr> {
-        let mut s = sin(any());
+        self.sockaddr(so, f).map(|s| from_sin6(&s))
+    }
+
+    /// What the protocol says, in room for either family.
+    fn sockaddr(&self, so: Kp<sys::socket>, f: AddrFn) -> Sys<sys::sockaddr_in6> {
+        // SAFETY: plain C data.
+        let mut s: sys::sockaddr_in6 = unsafe { std::mem::zeroed() };
         let Some(f) = f else {
             return Err(Errno::EOPNOTSUPP);
         };
         let e = vnet::with_vnet(so.so_vnet, || {
-            // SAFETY: the socket's own protocol fills in an address of the right size.
+            // SAFETY: the socket's own protocol fills in an address of its family, at most
+            // as large as this one.
             unsafe { f(so.ptr(), (&raw mut s).cast()) }
         });
         Errno::check(e)?;
-        Ok(from_sin(&s))
+        Ok(s)
+    }
+
+    /// The family of the address that getpeername(2) gives.
+    ///
+    /// # Errors
+    /// EBADF, ENOTSOCK.
+    pub fn peer_family(&self, fd: i32) -> Sys<u32> {
+        self.with_so(fd, |so| {
+            let s = self.sockaddr(so, so.proto().pr_peeraddr)?;
+            Ok(u32::from(s.sin6_family))
+        })
     }
 
     /// connect(2).
