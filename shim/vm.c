@@ -599,6 +599,27 @@ th_aiotx_mfree(struct mbuf *m)
 	toehold_aiotx_rele(pg->owner, pg->slot);
 }
 
+/*
+ * Append mbufs that name pages; `last' is the one that may be short.  From 13 on
+ * sbcompress() copies an unmapped mbuf of at most MLEN bytes, and lets its pages
+ * go, unless it is shared: so that one is, for as long as that takes.
+ */
+static void
+th_snd_append_named(struct socket *so, struct mbuf *m,
+    struct mbuf *last __unused)
+{
+
+#ifdef TH_HAVE_EXTPG
+	SOCKBUF_LOCK(&so->so_snd);
+	last->m_ext.ext_count++;
+	sbappendstream_locked(&so->so_snd, m, 0);
+	last->m_ext.ext_count--;
+	SOCKBUF_UNLOCK(&so->so_snd);
+#else
+	th_snd_append(so, m);
+#endif
+}
+
 int
 th_snd_append_pages(struct socket *so, struct th_pages *p, void *owner,
     uint32_t slot, uint32_t off, uint32_t len)
@@ -609,7 +630,7 @@ th_snd_append_pages(struct socket *so, struct th_pages *p, void *owner,
 	pg = th_pages_c(p);
 	pg->owner = owner;
 	pg->slot = slot;
-	head = NULL;
+	head = m = NULL;
 	tail = &head;
 	while (len > 0) {
 		m = th_pages_mbuf(p, off, len);
@@ -624,6 +645,7 @@ th_snd_append_pages(struct socket *so, struct th_pages *p, void *owner,
 		*tail = m;
 		tail = &m->m_next;
 	}
-	th_snd_append(so, head);
+	if (head != NULL)
+		th_snd_append_named(so, head, m);
 	return (0);
 }

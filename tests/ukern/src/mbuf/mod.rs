@@ -15,7 +15,9 @@ pub use chain::{
     adj, append, cat, copydata, copym, demote, dup, freem, length, prepend, pullup, split,
 };
 pub use pages::{alloc_ext_pgs, segments};
-pub use zones::{add_ref, ext_add, free, free_ext, get, getcl, gethdr, getm, live};
+pub use zones::{
+    add_ref, ext_add, free, free_ext, get, getcl, gethdr, getm, live, unmapped_compress,
+};
 
 pub(crate) use tables::{data, symbols};
 pub(crate) use zones::{boot, shutdown};

@@ -403,6 +403,29 @@ fn free_mbuf(m: Kp<Mbuf>) {
     uma::free(z().mbuf, m.ptr().cast(), std::ptr::null_mut());
 }
 
+/// `mb_unmapped_compress`: an unmapped mbuf of at most MLEN bytes becomes an ordinary one with a
+/// copy of them, unless it is shared. True if it did.
+pub fn unmapped_compress(m: Kp<Mbuf>) -> bool {
+    if m.has(sys::M_PKTHDR) || !m.has(sys::M_EXTPG) || m.data_len() > MLEN {
+        kpanic!("mb_unmapped_compress: mbuf {:p}", m.ptr());
+    }
+    if *refcount(m) != 1 {
+        return false;
+    }
+    let mut bytes = vec![0; m.data_len()];
+    super::copydata(m.ptr(), 0, &mut bytes);
+    match m.ext.free {
+        Some(f) => f(m),
+        None => kpanic!("mbuf {:p}: external storage with no free routine", m.ptr()),
+    }
+    let mut m = m;
+    let flags = m.flags() & !(sys::M_EXT | sys::M_RDONLY | sys::M_EXTPG);
+    m.set_flags(flags);
+    m.data = m.addr() + HDR;
+    crate::kp::bytes_mut(m.data as *mut u8, bytes.len()).copy_from_slice(&bytes);
+    true
+}
+
 /// `mb_free_ext` and `mb_free_extpg`: drops a reference, and the mbuf with it.
 pub fn free_ext(m: Kp<Mbuf>) {
     let mut cnt = refcount(m);

@@ -169,7 +169,7 @@ mod tods {
         mb: *mut sys::mbuf,
     ) -> c_int {
         let mb = Kp::new(mb);
-        let pkt = m::data(mb).to_vec();
+        let pkt = m::bytes_of(mb);
         fake(|f| f.synacks.push(pkt));
         m::freem(mb);
         note("syncache_respond", None, String::new());

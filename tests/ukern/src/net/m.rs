@@ -1,6 +1,6 @@
 //! mbufs as the socket layer sees them, over [`crate::mbuf`].
 
-use crate::kp::{Kp, bytes, bytes_mut};
+use crate::kp::{Kp, bytes_mut};
 use crate::mbuf::{self, Mbuf};
 use crate::{kpanic, sys, vm};
 
@@ -88,12 +88,11 @@ pub(crate) fn trailing_space(m: Kp<sys::mbuf>) -> usize {
     storage_end(m.b()).saturating_sub(m.b().data + m.b().data_len())
 }
 
-/// The bytes of a mapped mbuf.
-pub(crate) fn data<'a>(m: Kp<sys::mbuf>) -> &'a [u8] {
-    if m.extpg() {
-        kpanic!("an M_EXTPG mbuf is read as a mapped one");
-    }
-    bytes(m.b().data as *const u8, m.b().data_len())
+/// A copy of the bytes of one mbuf, mapped or not.
+pub(crate) fn bytes_of(m: Kp<sys::mbuf>) -> Vec<u8> {
+    let mut out = vec![0; m.b().data_len()];
+    mbuf::copydata(m.b().ptr(), 0, &mut out);
+    out
 }
 
 /// Copies `from` behind the data; `m_len` is the caller's to move.

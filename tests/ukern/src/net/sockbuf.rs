@@ -107,7 +107,7 @@ fn empty_fixup(sb: Kp<sys::sockbuf>) {
 }
 
 /// Appends a chain behind `n` (the present tail, or none), merging small mbufs into room left
-/// over, as `sbcompress` does. Buffer lock held.
+/// over and copying short unmapped ones, as `sbcompress` does. Buffer lock held.
 fn compress(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, tail: Option<Kp<sys::mbuf>>) {
     let mut at = Some(m);
     let mut tail = tail;
@@ -120,7 +120,6 @@ fn compress(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, tail: Option<Kp<sys::mbuf>>)
         }
         if let Some(mut n) = tail
             && sb.flags() & sys::SB_NOCOALESCE == 0
-            && !m.extpg()
             && !n.extpg()
             && !m.not_ready()
             && !n.not_ready()
@@ -129,8 +128,7 @@ fn compress(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, tail: Option<Kp<sys::mbuf>>)
             && m::writable(n)
             && m.m_len as usize <= m::trailing_space(n)
         {
-            let from = m::data(m).to_vec();
-            m::write_behind(n, &from);
+            m::write_behind(n, &m::bytes_of(m));
             n.m_len += m.m_len;
             let mut s = sb;
             s.sb_ccc += m.m_len as u32;
@@ -140,6 +138,9 @@ fn compress(sb: Kp<sys::sockbuf>, m: Kp<sys::mbuf>, tail: Option<Kp<sys::mbuf>>)
             m::free(m);
             at = next;
             continue;
+        }
+        if m.extpg() && !m.not_ready() && m.m_len as usize <= crate::mbuf::MLEN {
+            crate::mbuf::unmapped_compress(m.b());
         }
         let mut d = sb.d();
         match tail {

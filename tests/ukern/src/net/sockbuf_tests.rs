@@ -184,20 +184,49 @@ fn space_counts_bytes_and_mbufs() {
 #[test]
 fn unmapped_pages_are_never_merged_into() {
     with_sb(8, |_, sb| {
-        let mut pg = mbuf::alloc_ext_pgs(sys::M_NOWAIT as i32, Some(free_nothing), 0).unwrap();
         let page = crate::phys::alloc_run(1).unwrap();
-        crate::kp::bytes_mut(page as *mut u8, 4096).fill(b'P');
-        let mut e = mbuf::epg(pg);
-        (e.npgs, e.first_off, e.last_len) = (1, 96, 300);
-        pg.ext.buf = page;
-        pg.ext.size = 4096;
-        pg.len = 300;
+        let pg = unmapped(page, 300);
         sockbuf::append_stream_locked(sb, small(b"before"));
         sockbuf::append_stream_locked(sb, Kp::new(pg.ptr().cast()));
         sockbuf::append_stream_locked(sb, small(b"after"));
         assert_eq!(chain(sb), [6, 300, 5]);
         let all = content(sb);
         assert_eq!((&all[..7], &all[305..]), (&b"beforeP"[..], &b"Pafter"[..]));
+        sockbuf::flush_locked(sb);
+        crate::phys::free_run(page);
+    });
+}
+
+/// An unmapped mbuf of `len` bytes in that page, 96 bytes from its start.
+fn unmapped(page: usize, len: u16) -> Kp<mbuf::Mbuf> {
+    let mut pg = mbuf::alloc_ext_pgs(sys::M_NOWAIT as i32, Some(free_nothing), 0).unwrap();
+    crate::kp::bytes_mut(page as *mut u8, 4096).fill(b'P');
+    let mut e = mbuf::epg(pg);
+    (e.npgs, e.first_off, e.last_len) = (1, 96, len);
+    pg.ext.buf = page;
+    pg.ext.size = 4096;
+    pg.len = i32::from(len);
+    pg
+}
+
+#[test]
+fn short_unmapped_mbufs_are_copied_unless_shared() {
+    with_sb(8, |_, sb| {
+        sb.set_flags(sys::SB_NOCOALESCE, 0);
+        let page = crate::phys::alloc_run(1).unwrap();
+        for (len, shared, copied) in [
+            (mbuf::MLEN + 1, false, false),
+            (mbuf::MLEN, false, true),
+            (mbuf::MLEN, true, false),
+        ] {
+            let mut pg = unmapped(page, len as u16);
+            pg.ext.cnt += usize::from(shared);
+            sockbuf::append_stream_locked(sb, Kp::new(pg.ptr().cast()));
+            pg.ext.cnt -= usize::from(shared);
+            assert_eq!(pg.has(sys::M_EXTPG), !copied, "{len}");
+            assert_eq!(pg.has(sys::M_EXT), !copied, "{len}");
+        }
+        assert_eq!(content(sb), vec![b'P'; 3 * mbuf::MLEN + 1]);
         sockbuf::flush_locked(sb);
         crate::phys::free_run(page);
     });
