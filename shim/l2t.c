@@ -186,7 +186,7 @@ th_l2_new(struct th_tom *tom, struct ifnet *ifp, uint32_t addr)
 		hw->ipv6 = 0;
 		TH_L2E_PORT(hw, vi);
 		hw->vlan = 0xfff;
-		hw->wrq = &tom->sc->sge.ctrlq[vi->pi->port_id];
+		hw->wrq = &tom->sc->sge.ctrlq[TH_CTRLQ];
 		hw->iqid = tom->sc->sge.ofld_rxq[vi->first_ofld_rxq].iq.abs_id;
 		atomic_store_rel_int((volatile u_int *)&hw->refcnt, 1);
 		mtx_unlock(&hw->lock);
@@ -248,14 +248,14 @@ th_l2_rele(struct th_tom *tom, struct th_l2e *e)
 }
 
 int
-th_l2_send(struct th_tom *tom, struct th_l2e *e, uint32_t port,
+th_l2_send(struct th_tom *tom, struct th_l2e *e, uint32_t ctrlq,
     const uint8_t *bytes, uint32_t len, uint64_t cookie)
 {
 	struct th_l2wr *w;
 	struct wrqe *wr;
 	int error;
 
-	wr = alloc_wrqe(len, &tom->sc->sge.ctrlq[port]);
+	wr = alloc_wrqe(len, &tom->sc->sge.ctrlq[ctrlq]);
 	if (wr == NULL)
 		return (ENOMEM);
 	memcpy(wrtod(wr), bytes, len);

@@ -96,8 +96,10 @@ struct th_wr {
 	uint64_t cookie[4];		/* struct wrq_cookie */
 };
 
-#define TH_Q_CTRL	0		/* index: port */
+#define TH_Q_CTRL	0		/* index: of sge.ctrlq */
 #define TH_Q_OFLD	1		/* index: th_vi.txq */
+/* The control queue of what the shim itself sends, the same as Rust's. */
+#define TH_CTRLQ	0
 
 /*
  * Any context.  ENOMEM: no descriptors and no memory; nothing to commit.
@@ -340,10 +342,10 @@ struct th_l2e *th_l2_get(struct th_tom *, void *ifp, uint32_t addr);
 uint32_t th_l2_idx(struct th_l2e *);
 void th_l2_rele(struct th_tom *, struct th_l2e *);
 /*
- * Send a work request (bytes are copied) once the entry is resolved.  0 or an
- * errno.  If resolution fails later, toehold_l2_failed() gets the `cookie'.
+ * Send a work request (bytes are copied) on a control queue once the entry is
+ * resolved.  0 or an errno.  If resolution fails later, toehold_l2_failed() gets the `cookie'.
  */
-int th_l2_send(struct th_tom *, struct th_l2e *, uint32_t port,
+int th_l2_send(struct th_tom *, struct th_l2e *, uint32_t ctrlq,
     const uint8_t *wr, uint32_t len, uint64_t cookie);
 /* Task, net epoch: the work request with this cookie was not sent. */
 void toehold_l2_failed(void *rs, uint64_t cookie);

@@ -16,6 +16,7 @@ extern crate std;
 pub mod aiotx;
 pub mod conn;
 pub mod ddp;
+pub mod egress;
 pub mod errno;
 pub mod fault;
 mod lifecycle;

@@ -5,13 +5,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use kpi::mem::{Arc, Last, Link, Linked, Slice, Sole, Stack, Wait};
 use kpi::mtx::Mutex;
-use kpi::tom::{Gauge, Tom, WrQueue};
+use kpi::tom::{Gauge, Tom};
 use kpi::{Error, sys};
 use toehold_core::os::Counter;
 use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::shared::Tunables;
 use wire::{Chip, TidRelease};
 
+use crate::egress;
 use crate::listen::Lctx;
 use crate::synqe::Synqe;
 use crate::tids::Table;
@@ -33,6 +34,7 @@ pub enum Extra {
     End,
 }
 
+const _: () = assert!(toehold_core::egress::CTRL_QUEUE == sys::TH_CTRLQ);
 const _: () = assert!(Counter::Count as usize == sys::TH_NCONN_COUNTERS as usize);
 const _: () = assert!(Extra::End as usize == sys::TH_NCOUNTERS as usize);
 
@@ -42,8 +44,8 @@ pub enum Tid {
     Toep(Arc<Toepcb>),
     /// A SYN that we answered.
     Synqe(Arc<Synqe>),
-    /// Nobody: CPL_TID_RELEASE could not be sent yet, on this port's queue.
-    Releasing(u32),
+    /// Nobody: CPL_TID_RELEASE could not be sent yet.
+    Releasing,
 }
 
 impl Last for Tid {}
@@ -249,11 +251,11 @@ impl Adapter {
 
     /// Give a tid back to the adapter. If that cannot be sent now the tid stays taken until it
     /// can.
-    pub fn release_tid(&self, tid: u32, port: u32) {
-        if self.send_tid_release(tid, port) {
+    pub fn release_tid(&self, tid: u32) {
+        if self.send_tid_release(tid) {
             return;
         }
-        if let Ok(e) = Arc::new(Wait::No, || Tid::Releasing(port)) {
+        if let Ok(e) = Arc::new(Wait::No, || Tid::Releasing) {
             drop(self.tids.put(tid, e));
             self.sweep_soon();
         } else {
@@ -263,10 +265,10 @@ impl Adapter {
         }
     }
 
-    fn send_tid_release(&self, tid: u32, port: u32) -> bool {
+    fn send_tid_release(&self, tid: u32) -> bool {
         let cpl = TidRelease { tid };
         self.tom
-            .send_wr(WrQueue::Ctrl(port), TidRelease::LEN, |b| {
+            .send_wr(egress::CTRL, TidRelease::LEN, |b| {
                 // The buffer is as long as the message.
                 let _ = cpl.emit(b);
             })
@@ -319,8 +321,8 @@ impl Adapter {
         self.tids.each(|tid, e| match &*e {
             Tid::Toep(_) => {}
             Tid::Synqe(s) => Synqe::retry(s, self),
-            Tid::Releasing(port) => {
-                if self.send_tid_release(tid, *port) {
+            Tid::Releasing => {
+                if self.send_tid_release(tid) {
                     drop(self.tids.take(tid));
                 } else {
                     self.sweep_soon();

@@ -11,6 +11,7 @@ use toehold_core::status::act_open_errno;
 use wire::{ActEstablish, ActOpenReq, ActOpenRpl, QidTid};
 
 use crate::adapter::{Adapter, Extra, Tid};
+use crate::egress;
 use crate::toepcb::{Reserved, Toepcb};
 
 /// CPL_COOKIE_TOM: the reply is ours.
@@ -112,7 +113,7 @@ pub fn connect(
     let mut wr = [0; 128];
     let sent = match wr.get_mut(..ActOpenReq::len(adapter.chip)) {
         Some(b) => match req.emit(b, adapter.chip) {
-            Ok(()) => toep.l2().send(vi.port, b, u64::from(atid)),
+            Ok(()) => toep.l2().send(egress::CTRL, b, u64::from(atid)),
             Err(_) => Err(Error(22)),
         },
         None => Err(Error(22)),
@@ -172,7 +173,7 @@ pub fn failed(adapter: &Arc<Adapter>, cpl: &ActOpenRpl) {
     };
     adapter.tom.atid_free(atid);
     if !cpl.status.is_ok() && cpl.status.act_open_has_tid() {
-        adapter.release_tid(cpl.tid, toep.vi.port);
+        adapter.release_tid(cpl.tid);
     }
     fail(adapter, &toep, act_open_errno(cpl.status));
 }

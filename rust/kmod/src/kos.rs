@@ -9,7 +9,7 @@ use kpi::mem::{Arc, Slice};
 use kpi::pages::Pages;
 use kpi::sock::{Socket, Which};
 use kpi::sys;
-use kpi::tom::{Class, WrBatch, WrQueue};
+use kpi::tom::{Class, WrBatch};
 use toehold_core::errno::Errno;
 use toehold_core::os::{
     self, Counter, JobId, NoMbuf, NoWr, Os, PageKey, Queue, SeqState, TcpState, Unsent,
@@ -124,7 +124,6 @@ pub struct Kos {
     inside: Inside,
     side: Arc<Side>,
     class: Class,
-    port: u32,
     txq: u32,
     /// Work requests of one run of the state machine.
     batch: WrBatch,
@@ -147,7 +146,6 @@ impl Kos {
             inside,
             side,
             class,
-            port: vi.port,
             txq: vi.txq,
             batch,
             sent: 0,
@@ -219,10 +217,7 @@ impl Os for Kos {
     type Slots = Slice<Slot<KPages>>;
 
     fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
-        let q = match q {
-            Queue::Ctrl => WrQueue::Ctrl(self.port),
-            Queue::Ofld => WrQueue::Ofld(self.txq),
-        };
+        let q = crate::egress::queue(q, self.txq);
         self.batch.send_wr(q, len, fill).map_err(|_| NoWr)
     }
 

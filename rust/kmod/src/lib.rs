@@ -29,6 +29,7 @@ pub mod adapter;
 pub mod aioq;
 pub mod connect;
 pub mod dispatch;
+pub mod egress;
 pub mod entry;
 pub mod kos;
 pub mod listen;

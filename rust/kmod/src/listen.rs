@@ -4,12 +4,12 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use kpi::inp::{InpGuard, InpRef, Vnet};
 use kpi::mem::{Arc, Link, Wait};
-use kpi::tom::WrQueue;
 use kpi::{Error, sys};
 use spin::Once;
 use wire::{CloseListsrvReq, CloseListsrvRpl, ConnPolicy, Opt0, PassOpenReq, PassOpenRpl};
 
 use crate::adapter::{Adapter, Tid};
+use crate::egress;
 use crate::synqe::Synqe;
 
 /// Where a listener stands with the adapter.
@@ -61,8 +61,8 @@ impl Lctx {
             ipv6: false,
             no_reply: false,
         };
-        let q = WrQueue::Ctrl(self.vi.port);
-        let sent = self.adapter.tom.send_wr(q, CloseListsrvReq::LEN, |b| {
+        let tom = self.adapter.tom;
+        let sent = tom.send_wr(egress::CTRL, CloseListsrvReq::LEN, |b| {
             let _ = req.emit(b);
         });
         if sent.is_ok() {
@@ -134,11 +134,9 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         .to_bits(),
         opt1: opt1.to_bits().map_err(|_| Error(22))?,
     };
-    let sent = adapter
-        .tom
-        .send_wr(WrQueue::Ctrl(vi.port), PassOpenReq::LEN, |b| {
-            let _ = req.emit(b);
-        });
+    let sent = adapter.tom.send_wr(egress::CTRL, PassOpenReq::LEN, |b| {
+        let _ = req.emit(b);
+    });
     if let Err(e) = sent {
         adapter
             .tom

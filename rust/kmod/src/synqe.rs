@@ -11,9 +11,10 @@ use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Room, Wait};
 use kpi::syn::{self, Expand};
-use kpi::tom::{Class, WrQueue};
+use kpi::tom::Class;
 use kpi::{Error, sys};
 use toehold_core::open::{ConnParams, PeerSyn, pass_accept_rpl};
+use toehold_core::os::Queue;
 use wire::{
     AbortCmd, AbortReq, AbortReqRss, AbortRpl, Flowc, FlowcParam, PassAcceptReq, PassAcceptRpl,
     PassEstablish, WireError,
@@ -21,6 +22,7 @@ use wire::{
 
 use crate::adapter::{Adapter, Extra, Tid};
 use crate::connect;
+use crate::egress;
 use crate::listen::Lctx;
 use crate::toepcb::{Reserved, Toepcb};
 
@@ -93,7 +95,7 @@ pub fn syn(adapter: &Arc<Adapter>, b: &[u8], have: usize, mut m: Mbuf) -> Result
         Ok(()) => {}
         Err((e, m)) => {
             adapter.count(Extra::ListenRejects);
-            adapter.release_tid(cpl.tid, port);
+            adapter.release_tid(cpl.tid);
             // What the adapter cannot take the host stack may.
             if let (Some(m), true) = (m, e == Error(45)) {
                 syn::to_host(adapter.tom, port, m);
@@ -223,7 +225,7 @@ fn done_with(adapter: &Adapter, tid: u32) {
         && let Tid::Synqe(s) = &*e
     {
         s.forget();
-        adapter.release_tid(tid, s.vi.port);
+        adapter.release_tid(tid);
     }
 }
 
@@ -339,7 +341,7 @@ impl Synqe {
         let wr = wr.get_mut(..PassAcceptRpl::len(adapter.chip));
         let wr = wr.ok_or(Error(22))?;
         rpl.emit(wr, adapter.chip).map_err(|_| Error(22))?;
-        l2.send(self.vi.port, wr, SYNACK | u64::from(self.tid))
+        l2.send(egress::CTRL, wr, SYNACK | u64::from(self.tid))
     }
 
     /// Try again to send the SYN|ACK.
@@ -380,7 +382,7 @@ impl Synqe {
 
     /// Send what is owed, in order, as far as work requests are to be had.
     fn pay(&self, adapter: &Adapter) {
-        let q = WrQueue::Ofld(self.vi.txq);
+        let q = egress::queue(Queue::Ofld, self.vi.txq);
         let params = [
             (FlowcParam::PfnVfn, adapter.info.pf << 8),
             (FlowcParam::Ch, self.vi.tx_chan),

@@ -7,7 +7,7 @@ use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Link, Linked, Room, Slice, Sole, Wait, Waits};
 use kpi::task::Task;
-use kpi::tom::{Class, WrBatch, WrQueue};
+use kpi::tom::{Class, WrBatch};
 use kpi::{Error, sys};
 use spin::Once;
 use toehold_core::conn::{Conn, End, EstablishInit, Outcome};
@@ -18,6 +18,7 @@ use toehold_core::tx::TxParams;
 use wire::TcpOpt;
 
 use crate::adapter::{Adapter, Tid};
+use crate::egress;
 use crate::kos::{KPages, Kos};
 use crate::turn::Turn;
 
@@ -321,7 +322,7 @@ impl Toepcb {
             && let Some(&tid) = this.tid.get()
         {
             let entry = this.adapter().tids.take(tid);
-            this.adapter().release_tid(tid, this.vi.port);
+            this.adapter().release_tid(tid);
             drop(entry);
         }
     }
@@ -414,9 +415,9 @@ impl Toepcb {
             val: u.value,
             ..wire::SetTcbField::default()
         };
-        let q = WrQueue::Ctrl(this.vi.port);
         // Nagle is a preference: lost for want of a work request, the next setsockopt renews it.
-        let _ = this.adapter().tom.send_wr(q, wire::SetTcbField::LEN, |b| {
+        let tom = this.adapter().tom;
+        let _ = tom.send_wr(egress::CTRL, wire::SetTcbField::LEN, |b| {
             let _ = cpl.emit(b);
         });
     }

@@ -2,7 +2,8 @@
 
 use core::ptr::NonNull;
 
-use crate::{Error, check, sys, tom::Tom};
+use crate::tom::{Tom, WrQueue};
+use crate::{Error, check, sys};
 
 /// A counted use of an L2 entry.
 pub struct L2 {
@@ -46,14 +47,18 @@ impl L2 {
     ///
     /// # Errors
     /// An errno: nothing will be sent.
-    pub fn send(&self, port: u32, wr: &[u8], cookie: u64) -> Result<(), Error> {
+    pub fn send(&self, q: WrQueue, wr: &[u8], cookie: u64) -> Result<(), Error> {
+        // The shim parks requests for control queues only.
+        let WrQueue::Ctrl(ctrlq) = q else {
+            return Err(Error::EINVAL);
+        };
         let len = u32::try_from(wr.len()).map_err(|_| Error::EINVAL)?;
         // SAFETY: live handle, a use of the entry is held; the bytes are copied.
         check(unsafe {
             sys::th_l2_send(
                 self.tom.as_ptr(),
                 self.e.as_ptr(),
-                port,
+                ctrlq,
                 wr.as_ptr(),
                 len,
                 cookie,

@@ -131,10 +131,10 @@ impl Tom {
             return Err(Error::EINVAL);
         }
         let (q, idx) = match q {
-            WrQueue::Ctrl(port) => (sys::TH_Q_CTRL, port),
+            WrQueue::Ctrl(i) => (sys::TH_Q_CTRL, i),
             WrQueue::Ofld(i) => (sys::TH_Q_OFLD, i),
         };
-        // SAFETY: live handle; the queue's index came from the adapter (th_vi, port).
+        // SAFETY: live handle; the index is a th_vi's `txq` or a control queue that each adapter has.
         check(unsafe { sys::th_wr_start(self.as_ptr(), q, idx, (len / 16) as u32, wr) })?;
         // SAFETY: th_wr_start() said 0, so `wr.wr` is room for `len` bytes, ours until commit.
         unsafe { wr.wr.write_bytes(0, len) };
@@ -246,7 +246,7 @@ pub enum Class {
 /// Where a work request goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WrQueue {
-    /// Control queue of a port.
+    /// Control queue, by its index.
     Ctrl(u32),
     /// Offload transmit queue, by its index.
     Ofld(u32),

@@ -350,6 +350,11 @@ impl Card {
     }
 
     fn execute(&mut self, now: Nanos, q: TxQueue, req: Req, host: &mut impl Host) {
+        match q {
+            TxQueue::Ctrl(0) => self.stats.ctrl_first += 1,
+            TxQueue::Ctrl(_) => self.stats.ctrl_other += 1,
+            TxQueue::Ofld(_) => {}
+        }
         let w = &mut self.stats.wrs;
         match req {
             Req::ActOpen(m) => {

@@ -28,6 +28,10 @@ pub struct WrCount {
 pub struct Stats {
     /// Work requests executed.
     pub wrs: WrCount,
+    /// Of those on control queues, the ones on queue 0.
+    pub ctrl_first: u64,
+    /// ... and on the others. There is no order between control queues.
+    pub ctrl_other: u64,
     /// Work requests refused by [`Card::submit`](crate::Card::submit).
     pub wr_refused: u64,
     /// Requests that made no sense when they ran (no such tid, no FLOWC yet, too many credits…).

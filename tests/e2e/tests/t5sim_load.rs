@@ -299,7 +299,11 @@ fn the_card_accounts_for_a_transfer() {
     assert_eq!(stat("tx_bytes"), n as u64);
     assert_eq!(stat("ddp_bytes") + stat("cpl_bytes"), n as u64);
     assert!(stat("pods_written") > 0);
+    // Connections of both ports, one control queue: that of the schedules in tests/sim.
+    assert_eq!(toehold_core::egress::CTRL_QUEUE, 0);
+    assert!(stat("ctrl_first") > 0);
     for none in [
+        "ctrl_other",
         "wr_refused",
         "host_errors",
         "dma_faults",

@@ -2,18 +2,18 @@
 
 use std::rc::Rc;
 
-use t5sim::TxQueue;
 use toehold_core::conn::{Conn, EstablishInit};
 use toehold_core::open::{
     Agreed, CongAlgo, ConnParams, FourTuple, Link, PeerSyn, Wish, act_open_req, pass_accept_rpl,
 };
+use toehold_core::os::Queue;
 use toehold_core::pageset::{PageSets, Slot};
 use toehold_core::shared::ConnId;
 use toehold_core::tx::TxParams;
 use wire::{ActEstablish, ActOpenReq, Opt0, PassAcceptReq, PassAcceptRpl, PassEstablish, QidTid};
 
 use crate::os::SimOs;
-use crate::world::{End, EndConf, Tid, World};
+use crate::world::{End, EndConf, Tid, World, egress};
 
 /// A connection being opened: by atid, which is also the number of its listener.
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +155,7 @@ impl World {
         };
         let mut b = [0; wire::PassOpenReq::LEN];
         req.emit(&mut b).expect("fits");
-        self.submit(TxQueue::Ctrl(host as u8), &b);
+        self.submit(egress(Queue::Ctrl, host as u8), &b);
     }
 
     fn connect(&mut self, host: usize, atid: u16, a: &EndConf, b: EndConf) {
@@ -178,7 +178,7 @@ impl World {
         let chip = self.card.config().chip;
         let mut wr = vec![0; ActOpenReq::len(chip)];
         req.emit(&mut wr, chip).expect("fits");
-        self.submit(TxQueue::Ctrl(host as u8), &wr);
+        self.submit(egress(Queue::Ctrl, host as u8), &wr);
     }
 
     pub(crate) fn act_established(&mut self, cpl: &ActEstablish) {
@@ -204,7 +204,7 @@ impl World {
         let mut wr = vec![0; PassAcceptRpl::len(chip)];
         rpl.emit(&mut wr, chip).expect("fits");
         self.tids.insert(cpl.tid, Tid::Half(atid, params));
-        self.submit(TxQueue::Ctrl(host as u8), &wr);
+        self.submit(egress(Queue::Ctrl, host as u8), &wr);
     }
 
     pub(crate) fn pass_established(&mut self, cpl: &PassEstablish) {

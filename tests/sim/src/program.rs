@@ -1,11 +1,11 @@
 //! A program at one end of a connection: it does what its plan and its dice say, then closes.
 
-use t5sim::{Nanos, TxQueue};
-use toehold_core::os::TcpState;
+use t5sim::Nanos;
+use toehold_core::os::{Queue, TcpState};
 
 use crate::buf::BufId;
 use crate::rng::Rng;
-use crate::world::World;
+use crate::world::{World, egress};
 
 /// How a program ends its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,7 +238,9 @@ impl Program {
         }
         if self.rng.permille(p.stall) {
             let n = self.rng.range(0, 1) as u8;
-            let q = self.rng.pick(&[TxQueue::Ctrl(n), TxQueue::Ofld(n)]);
+            let q = self
+                .rng
+                .pick(&[egress(Queue::Ctrl, n), egress(Queue::Ofld, n)]);
             let by = self.rng.range(1_000, 500_000);
             w.card.stall_queue(w.now, q, by);
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use t5sim::{Card, Nanos, TxQueue};
 use toehold_core::conn::{Conn, Outcome};
+use toehold_core::egress::Egress;
 use toehold_core::errno::Errno;
 use toehold_core::open::ConnParams;
 use toehold_core::os::{JobId, Queue};
@@ -187,8 +188,6 @@ pub struct World {
     pub steps: u64,
     /// Programs' turns that are due.
     pub turns: VecDeque<usize>,
-    /// A control queue for each port, as it must not be.
-    pub ctrl_per_port: bool,
     /// Errors of the adapter's that the test made itself.
     pub allow_card_errors: bool,
 }
@@ -202,6 +201,14 @@ pub(crate) enum Held {
 pub(crate) enum Tid {
     Half(u16, ConnParams),
     End(usize),
+}
+
+/// The adapter's queue for a request of a connection with transmit queue `txq`.
+pub(crate) fn egress(q: Queue, txq: u8) -> TxQueue {
+    match q.egress(u32::from(txq)) {
+        Egress::Ctrl(i) => TxQueue::Ctrl(i as u8),
+        Egress::Ofld(i) => TxQueue::Ofld(i as u8),
+    }
 }
 
 impl World {
@@ -239,7 +246,6 @@ impl World {
             ppods: n,
             steps: 0,
             turns: VecDeque::new(),
-            ctrl_per_port: false,
             allow_card_errors: false,
         }
     }
@@ -423,11 +429,7 @@ impl World {
 
     fn after(&mut self, e: usize) {
         while let Some((q, wr)) = self.ends[e].os.wrs.pop_front() {
-            let q = match q {
-                Queue::Ctrl => TxQueue::Ctrl(self.ctrl_of(e)),
-                Queue::Ofld => TxQueue::Ofld(self.ends[e].txq),
-            };
-            self.submit(q, &wr);
+            self.submit(self.egress(e, q), &wr);
         }
         if std::mem::take(&mut self.ends[e].os.kicked) && !self.ends[e].task_queued {
             self.ends[e].task_queued = true;
@@ -472,17 +474,15 @@ impl World {
             self.tids.remove(&tid);
             let mut b = [0; wire::TidRelease::LEN];
             wire::TidRelease { tid }.emit(&mut b).expect("fits");
-            self.submit(TxQueue::Ctrl(self.ctrl_of(e)), &b);
+            self.submit(self.egress(e, Queue::Ctrl), &b);
         }
         self.after(e);
     }
 
-    fn ctrl_of(&self, e: usize) -> u8 {
-        if self.ctrl_per_port {
-            self.ends[e].host as u8
-        } else {
-            0
-        }
+    /// The adapter's queue for a request of end `e`, as the module chooses it.
+    #[must_use]
+    pub fn egress(&self, e: usize, q: Queue) -> TxQueue {
+        egress(q, self.ends[e].txq)
     }
 
     /// After every step.
