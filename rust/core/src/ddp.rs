@@ -95,6 +95,9 @@ pub(crate) struct Armed<J> {
     pub(crate) off: u32,
     /// End of the buffer, from `start` on.
     pub(crate) end: u32,
+    /// Bytes placed from `off` on that the stream is past already: the adapter has sent data
+    /// behind them. They are the job's only when the adapter says that it is done with the buffer.
+    pub(crate) passed: u32,
     /// It is, or is to be, taken back.
     pub(crate) stop: Option<Stop>,
 }
@@ -103,6 +106,11 @@ impl<J: Job> Armed<J> {
     /// Bytes the adapter may place.
     pub(crate) fn room(&self) -> u32 {
         self.end.saturating_sub(self.off)
+    }
+
+    /// Of those, bytes that the stream is not past yet.
+    pub(crate) fn left(&self) -> u32 {
+        self.room().saturating_sub(self.passed)
     }
 
     /// The job's progress, from `start` on.
@@ -129,7 +137,8 @@ pub(crate) enum Buf<J> {
     Empty,
     /// The adapter may write to the pages.
     Posted(Armed<J>),
-    /// The adapter was told to stop, and may write until it replies.
+    /// The adapter was told to stop, and may write until it replies. Data that it sends meanwhile
+    /// says nothing about the buffer, though it tells how many bytes precede it there.
     Invalidating(Armed<J>),
     /// The adapter writes no more; it placed that many bytes, which are not the job's yet.
     Landed(Armed<J>, u32, Fate),
@@ -145,6 +154,11 @@ impl<J> Buf<J> {
     /// The adapter may write to it.
     pub(crate) fn is_live(&self) -> bool {
         matches!(self, Buf::Posted(_) | Buf::Invalidating(_))
+    }
+
+    /// The stream is past bytes in it, but they are nobody's yet: what came behind them must wait.
+    pub(crate) fn holds_passed(&self) -> bool {
+        self.is_live() && self.armed().is_some_and(|a| a.passed > 0)
     }
 
     pub(crate) fn take(&mut self) -> Buf<J> {

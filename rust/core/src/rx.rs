@@ -177,6 +177,7 @@ impl<O: Os> Rx<O> {
         if self.dead {
             return false;
         }
+        self.land_passed();
         let _ = self.settle(sh, os);
         self.dead = true;
         self.mode = Mode::Off;

@@ -30,7 +30,7 @@ impl<O: Os> Rx<O> {
             if a.end > key.len || a.off > a.end || a.done() > a.off.max(a.end) {
                 return Err("a buffer is armed outside of its page set");
             }
-            if matches!(b, Buf::Invalidating(_)) && *self.replies.at(i) == 0 {
+            if matches!(b, Buf::Invalidating(_)) && *self.replies.at(i) == 0 && !self.stopped {
                 return Err("no reply is due to an invalidate");
             }
         }
@@ -38,7 +38,10 @@ impl<O: Os> Rx<O> {
             return Err("the front buffer is empty and the other is not");
         }
         if self.parked.iter().any(Option::is_some)
-            && !self.bufs.iter().any(|b| matches!(b, Buf::Landed(..)))
+            && !self
+                .bufs
+                .iter()
+                .any(|b| matches!(b, Buf::Landed(..)) || b.holds_passed())
         {
             return Err("received data is parked for nothing");
         }

@@ -37,12 +37,13 @@ impl<O: Os> Rx<O> {
         }
         self.placed(sh, os, gap);
         if fell {
-            // The adapter fell out of DDP and writes no more.
+            // The adapter fell out of DDP; or it held this message back since DDP was off, and
+            // fills a buffer now. So the buffers are taken back, and it says which it was.
             self.mode = Mode::Off;
-            self.land_all(gap, Fate::Yield);
-        } else {
-            self.land_stopped(gap);
+            self.take_back(0, Stop::Yield);
+            self.take_back(1, Stop::Yield);
         }
+        self.pass(gap);
         if self.mode == Mode::Requested && !cpl.ddp_off {
             self.now_on();
         }
@@ -56,7 +57,7 @@ impl<O: Os> Rx<O> {
         if os.rcv_shut() {
             // shutdown(2): acknowledged, and thrown away, as tcp_input does.
             os.rcv_discard(m);
-        } else if settled {
+        } else if settled && !self.bufs.iter().any(Buf::holds_passed) {
             os.rcv_append(m);
             self.known = self.known.wrapping_add(len);
         } else {
@@ -119,14 +120,18 @@ impl<O: Os> Rx<O> {
             return Err(BadCpl("DDP report leaves the buffer valid"));
         }
         let n = end.wrapping_sub(sh.seq.rcv_nxt);
-        let room = self.bufs.at(i).armed().map_or(0, |a| a.room());
-        if n > room {
+        let (room, passed) = self
+            .bufs
+            .at(i)
+            .armed()
+            .map_or((0, 0), |a| (a.left(), a.passed));
+        if n > room || (n > 0 && passed > 0) {
             return Err(BadCpl("DDP report of more than the buffer holds"));
         }
         self.note_plain(os);
         self.placed(sh, os, n);
         self.psh = report.psh;
-        self.land(i, n, Fate::Report);
+        self.land(i, n.saturating_add(passed), Fate::Report);
         self.pump(sh, os);
         self.credits(sh, os);
         os.publish(&sh.seq);
@@ -143,12 +148,14 @@ impl<O: Os> Rx<O> {
         os: &mut O,
         cpl: &wire::SetTcbRpl,
     ) -> Result<(), BadCpl> {
-        if cpl.status != wire::CplStatus(0) {
-            return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
-        }
+        let failed = cpl.status != wire::CplStatus(0);
+        // It is one reply less that is due, whatever it says: the tid waits for no more.
         if cpl.word == wire::W_T_FLAGS && cpl.cookie == COOKIE_DDP0 {
             if !core::mem::take(&mut self.enabling) {
                 return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
+            }
+            if failed {
+                return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
             }
             if self.dead {
                 return Ok(());
@@ -168,27 +175,52 @@ impl<O: Os> Rx<O> {
         let Some(due) = due else {
             return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
         };
+        *self.replies.at_mut(i) = due;
+        if failed {
+            // Nobody knows what the adapter does with the buffer: it stays where it is until the
+            // connection, which is reset now, is over.
+            self.stop();
+            return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
+        }
         if self.dead {
-            *self.replies.at_mut(i) = due;
             return Ok(());
         }
         self.note_plain(os);
-        // If the buffer came back by itself meanwhile, all was said then.
-        if let Buf::Invalidating(a) = self.bufs.at(i) {
-            let (at, _) = wire::reached(wire::DdpBuf::from_index(i), cpl.oldval);
-            let n = at.wrapping_sub(a.off);
-            if n > a.room() || (n > 0 && self.live_front() != Some(i)) {
-                return Err(BadCpl("CPL_SET_TCB_RPL with an offset that cannot be"));
-            }
-            let fate = a.stop.map_or(Fate::Report, Fate::from);
-            let n = if self.lost { 0 } else { n };
-            self.placed(sh, os, n);
-            self.land(i, n, fate);
-        }
-        *self.replies.at_mut(i) = due;
+        self.taken_back(sh, os, i, cpl.oldval)?;
         self.pump(sh, os);
         self.credits(sh, os);
         os.publish(&sh.seq);
+        Ok(())
+    }
+
+    /// The reply about a buffer that was invalidated, with the old value of its TCB word.
+    fn taken_back(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        i: usize,
+        oldval: u64,
+    ) -> Result<(), BadCpl> {
+        // If the buffer came back by itself meanwhile, all was said then.
+        let Buf::Invalidating(a) = self.bufs.at(i) else {
+            return Ok(());
+        };
+        let (at, _) = wire::reached(wire::DdpBuf::from_index(i), oldval);
+        let n = at.wrapping_sub(a.off);
+        let more = n.checked_sub(a.passed);
+        // Nothing is placed in it behind data that was sent instead.
+        let fits = more.is_some_and(|more| {
+            n <= a.room() && (more == 0 || (a.passed == 0 && self.live_front() == Some(i)))
+        });
+        let (Some(more), true) = (more, fits) else {
+            self.stop();
+            return Err(BadCpl("CPL_SET_TCB_RPL with an offset that cannot be"));
+        };
+        let fate = a.stop.map_or(Fate::Report, Fate::from);
+        let passed = a.passed;
+        let more = if self.lost { 0 } else { more };
+        self.placed(sh, os, more);
+        self.land(i, passed.saturating_add(more), fate);
         Ok(())
     }
 
@@ -229,8 +261,8 @@ impl<O: Os> Rx<O> {
         let mut n: u32 = 0;
         for i in [self.active, self.active ^ 1] {
             match self.bufs.at(i) {
-                Buf::Invalidating(a) => n = n.saturating_add(a.room()),
-                Buf::Posted(a) if all => n = n.saturating_add(a.room()),
+                Buf::Invalidating(a) => n = n.saturating_add(a.left()),
+                Buf::Posted(a) if all => n = n.saturating_add(a.left()),
                 Buf::Posted(_) => break,
                 _ => {}
             }
@@ -268,31 +300,42 @@ impl<O: Os> Rx<O> {
         for i in [self.active, self.active ^ 1] {
             let b = self.bufs.at(i);
             if b.is_live() {
-                let here = n.min(b.armed().map_or(0, |a| a.room()));
+                let (left, passed) = b.armed().map_or((0, 0), |a| (a.left(), a.passed));
+                let here = n.min(left);
                 n -= here;
-                self.land(i, here, fate);
+                self.land(i, here.saturating_add(passed), fate);
             }
         }
     }
 
-    /// `n` bytes went to buffers told to stop, before data that met no valid buffer.
-    fn land_stopped(&mut self, mut n: u32) {
+    /// `n` bytes went to buffers that are taken back, before data that met no valid buffer. It is
+    /// not this data that says when the adapter is done with them.
+    fn pass(&mut self, mut n: u32) {
         for i in [self.active, self.active ^ 1] {
-            match self.bufs.at(i) {
-                Buf::Invalidating(a) if n > 0 => {
-                    let here = n.min(a.room());
-                    let fate = a.stop.map_or(Fate::Report, Fate::from);
-                    n -= here;
-                    self.land(i, here, fate);
-                }
-                _ => {}
+            if let Buf::Posted(a) | Buf::Invalidating(a) = self.bufs.at_mut(i)
+                && a.stop.is_some()
+            {
+                let here = n.min(a.left());
+                a.passed = a.passed.saturating_add(here);
+                n -= here;
+            }
+        }
+    }
+
+    /// The adapter has said its last word: bytes that the stream is past are the jobs'.
+    pub(super) fn land_passed(&mut self) {
+        for i in 0..2 {
+            let b = self.bufs.at(i);
+            if b.holds_passed() {
+                let passed = b.armed().map_or(0, |a| a.passed);
+                self.land(i, passed, Fate::Yield);
             }
         }
     }
 
     /// Keep a chain that must not go to so_rcv yet.
     fn park(&mut self, os: &mut O, m: O::Mbuf, len: u32) {
-        let landed = |b: &&Buf<O::Job>| matches!(b, Buf::Landed(..));
+        let landed = |b: &&Buf<O::Job>| matches!(b, Buf::Landed(..)) || b.holds_passed();
         let behind = self.bufs.iter().filter(landed).count();
         let p = self.parked.at_mut(behind.saturating_sub(1));
         *p = Some(match p.take() {

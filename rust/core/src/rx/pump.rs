@@ -280,6 +280,7 @@ impl<O: Os> Rx<O> {
             start: at.start,
             off,
             end: at.end,
+            passed: 0,
             stop: None,
         });
         *self.bufs.at_mut(i) = armed.map_or(Buf::Empty, Buf::Posted);

@@ -11,6 +11,7 @@ mod card;
 mod close;
 mod corners;
 mod credits;
+mod fallout;
 mod mend;
 mod order;
 mod pages;

@@ -168,14 +168,15 @@ fn falling_out_of_ddp_before_the_invalidate_arrives() {
     b.card.fall_out();
     b.card.recv(100, true);
     b.deliver();
+    assert!(b.pending(r), "what it says is not about the buffer");
+    b.settle();
     assert_eq!(b.os.result(r.id), CANCELED);
     assert_eq!(b.os.rcv_avail(), 100);
-    b.settle();
     b.finish();
 }
 
 #[test]
-fn data_behind_placed_bytes_tells_them_before_the_reply_does() {
+fn data_behind_placed_bytes_waits_for_the_reply() {
     let mut b = Bench::ddp_on();
     let r = b.read_new(4096);
     b.settle();
@@ -186,10 +187,15 @@ fn data_behind_placed_bytes_tells_them_before_the_reply_does() {
     // The reply is late.
     let reply = b.card.out.pop_front().unwrap();
     b.deliver();
-    b.expect(r, 5);
-    assert_eq!(b.os.rcv_avail(), 7);
+    assert!(
+        b.pending(r),
+        "the adapter has not said that it is done with it"
+    );
+    assert_eq!(b.os.rcv_avail(), 0);
     b.card.out.push_back(reply);
     b.deliver();
+    b.expect(r, 5);
+    assert_eq!(b.os.rcv_avail(), 7);
     assert!(b.rx.idle());
     b.finish();
 }

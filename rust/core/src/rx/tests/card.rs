@@ -196,6 +196,14 @@ impl Card {
         self.rcv_nxt = self.rcv_nxt.wrapping_add(k);
     }
 
+    /// Bytes that came before DDP was on, which the adapter tells only now.
+    pub(super) fn held_back(&mut self, k: u32) {
+        self.indicate(k, false);
+        if let Some(Cpl::Data(cpl, _)) = self.out.back_mut() {
+            cpl.ddp_off = true;
+        }
+    }
+
     fn place(&mut self, buf: DdpBuf, off: u32, k: u32) {
         let tag = wire::PpodTag(self.tcb.buf_tag(buf));
         let shift = self.geometry.page_shifts()[usize::from(tag.pgsz())];
