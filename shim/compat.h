@@ -70,6 +70,14 @@
 #define TH_PAGE_VALID(m)	((m)->valid == VM_PAGE_BITS_ALL)
 #endif
 
+/* tmpfs: objects of a swap-backed file.  Until 13 a flag of their own; then a pager of its own. */
+#if __FreeBSD_version < 1300000
+#define TH_OBJ_TMPFS(o)	(((o)->flags & OBJ_TMPFS_NODE) != 0)
+#else
+#define TH_OBJ_TMPFS(o)	((o)->type != OBJT_SWAP &&			\
+    ((o)->flags & (OBJ_SWAP | OBJ_PAGERPRIV1)) == (OBJ_SWAP | OBJ_PAGERPRIV1))
+#endif
+
 /* 13: a queue of offloaded connections has more than work requests; the stand-in is 12's. */
 #if __FreeBSD_version >= 1300000 && !defined(TOEHOLD_STANDIN)
 #define TH_OFLD_TXQ(sc, i)	(&(sc)->sge.ofld_txq[i].wrq)

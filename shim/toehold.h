@@ -491,6 +491,7 @@ void toehold_worker(void *toep);
 struct th_pages {
 	uint32_t count;
 	uint32_t flags;
+#define TH_PAGES_FILE	0x01		/* some page is a file's */
 	const uint64_t *pa;		/* physical address of each page */
 };
 /*
@@ -504,8 +505,13 @@ int th_pages_hold(struct th_tom *, struct kaiocb *, uint64_t addr,
 /* Any context that holds no spin lock: unwire. */
 void th_pages_rele(struct th_tom *, struct th_pages *);
 void th_pages_dirty(struct th_pages *);
-/* Any context.  No page has been truncated away since it was held. */
-bool th_pages_valid(struct th_pages *);
+/* Any context.  None of the first `n' pages has been truncated away since. */
+bool th_pages_valid(struct th_pages *, uint32_t n);
+/*
+ * Any context that holds no spin lock and no pmap; no sleep, no fault.  The
+ * process has each page mapped where it was held, at this moment.
+ */
+bool th_pages_shown(struct th_pages *);
 /* Address space and map generation of the job's process, for cache keys. */
 void th_job_space(struct kaiocb *, uint64_t *space, uint32_t *generation);
 /*

@@ -13,6 +13,7 @@
 #include <vm/vm_extern.h>
 #include <vm/pmap.h>
 #include <vm/vm_map.h>
+#include <vm/vm_object.h>
 #include <vm/vm_page.h>
 
 /* A th_pages with what Rust need not see. */
@@ -20,6 +21,7 @@ struct th_pages_c {
 	struct th_pages p;		/* first: Rust's view */
 	SLIST_ENTRY(th_pages_c) link;
 	struct vmspace *vm;
+	vm_offset_t va;			/* of the first page */
 	vm_page_t *ma;
 	bool charged;
 	void *owner;			/* whom mbufs tell when they go, */
@@ -316,6 +318,29 @@ th_wire(vm_page_t *ma, u_int n)
 	return (true);
 }
 
+/* The object may end while the page is wired, but its memory stays a vm_object. */
+static bool
+th_page_of_file(vm_page_t m)
+{
+	vm_object_t obj;
+
+	obj = m->object;
+	return (obj != NULL && (obj->type == OBJT_VNODE || TH_OBJ_TMPFS(obj)));
+}
+
+/*
+ * Who changes the map holds its lock, and has moved the timestamp when it took
+ * it.  Pages that were held while it is at work could be of before under a
+ * timestamp of after; so wait until it is done.
+ */
+static void
+th_map_settle(vm_map_t map)
+{
+
+	vm_map_lock_read(map);
+	vm_map_unlock_read(map);
+}
+
 int
 th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
     uint32_t len, bool write, bool charged, struct th_pages **out)
@@ -341,6 +366,7 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 	    M_TOEHOLD, M_WAITOK);
 	pa = (uint64_t *)(pg + 1);
 	pg->ma = (vm_page_t *)(pa + n);
+	th_map_settle(&vm->vm_map);
 	do {
 		held = vm_fault_quick_hold_pages(&vm->vm_map, start,
 		    end - start, write ? VM_PROT_READ | VM_PROT_WRITE :
@@ -354,13 +380,17 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 			return (EFAULT);
 		}
 	} while (!th_wire(pg->ma, n));
-	for (i = 0; i < n; i++)
+	pg->p.flags = 0;
+	for (i = 0; i < n; i++) {
 		pa[i] = VM_PAGE_TO_PHYS(pg->ma[i]);
+		if (th_page_of_file(pg->ma[i]))
+			pg->p.flags |= TH_PAGES_FILE;
+	}
 	TH_VMSPACE_REF(vm);
 	pg->vm = vm;
+	pg->va = start;
 	pg->charged = charged;
 	pg->p.count = n;
-	pg->p.flags = 0;
 	pg->p.pa = pa;
 	if (!charged)
 		th_gauge(tom, TH_GAUGE_WIRED, n);
@@ -385,14 +415,29 @@ th_pages_dirty(struct th_pages *p)
 }
 
 bool
-th_pages_valid(struct th_pages *p)
+th_pages_valid(struct th_pages *p, uint32_t n)
 {
 	struct th_pages_c *pg;
 	u_int i;
 
 	pg = th_pages_c(p);
-	for (i = 0; i < p->count; i++)
+	for (i = 0; i < MIN(n, p->count); i++)
 		if (!TH_PAGE_VALID(pg->ma[i]))
+			return (false);
+	return (true);
+}
+
+bool
+th_pages_shown(struct th_pages *p)
+{
+	struct th_pages_c *pg;
+	pmap_t pmap;
+	u_int i;
+
+	pg = th_pages_c(p);
+	pmap = vmspace_pmap(pg->vm);
+	for (i = 0; i < p->count; i++)
+		if (pmap_extract(pmap, pg->va + ptoa(i)) != p->pa[i])
 			return (false);
 	return (true);
 }

@@ -104,9 +104,17 @@ pub trait Pages {
     fn phys(&self, i: usize) -> u64;
     /// Mark every page dirty: the adapter has written to them.
     fn dirty(&mut self);
-    /// True if each page still is part of what was mapped. The map's generation does not tell:
-    /// a file or shared-memory object that is truncated takes its pages away under the mapping.
-    fn current(&self) -> bool;
+    /// True if the first `n` pages still are part of what was mapped. The map's generation does
+    /// not tell: a file or shared-memory object that is truncated takes its pages away under the
+    /// mapping (`vm_object_page_remove`). Loads one word a page.
+    fn intact(&self, n: usize) -> bool;
+    /// True if a load by the program, at this moment, at the addresses the pages were held at,
+    /// would find these very pages: the pmap maps each of them there (`pmap_extract`, one call a
+    /// page; no fault, no sleep). False also where nothing is mapped just now.
+    fn shown(&self) -> bool;
+    /// Some page is a file's. Bytes that were placed in it are written back only if the kernel
+    /// sees a fault for writing afterwards.
+    fn of_file(&self) -> bool;
 }
 
 /// What makes two buffers the same buffer (invariant I7).

@@ -1,7 +1,19 @@
 //! The page sets of a connection: user buffers whose pages are held, kept for reuse.
 //!
-//! One slot holds one buffer, in either direction. A set is found again only under exactly the
-//! same [`PageKey`] (I7). Users of a slot (posted buffers, staged jobs, mbufs in so_snd) are
+//! One slot holds one buffer, in either direction. A set is found again for the same bytes of the
+//! same address space, if its pages are those that the program would touch at that moment:
+//!
+//! - A set held for reading, the source of a write, if the pmap maps each page where it was held
+//!   ([`Pages::shown`]). A load by the program would find the same bytes. Nothing else would do: a
+//!   write fault in an entry that has its shadow object puts a copy in place of the page, and the
+//!   map's generation stays.
+//! - A set held for writing, the target of a read, if the generation is the same. Its pages are in
+//!   the entry's front object then. Only a holder of the map's write lock can put another object
+//!   in front of it, or make the entry copy on write, and that moves the generation; `hold` waits
+//!   for such a holder, so that no change can be half done.
+//! - Either, if no page was truncated away ([`Pages::intact`]).
+//!
+//! toehold(9) has the proof. Users of a slot (posted buffers, staged jobs, mbufs in so_snd) are
 //! counted by [`Os::slot_use`] outside of this type, because mbufs are freed in any context; a
 //! set in use is never evicted, and its pages are never unwired (I3).
 //!
@@ -116,6 +128,17 @@ pub fn pages_of(addr: u64, len: u32) -> u32 {
     u32::try_from(span.div_ceil(ppod::PAGE)).unwrap_or(u32::MAX)
 }
 
+/// A set under key `k` is for the buffer of `key`, if its pages are the program's still.
+fn may_serve(k: &PageKey, key: &PageKey) -> bool {
+    // A set held for reading proves itself page by page, whatever happened to the map.
+    let generation = if k.write {
+        k.generation
+    } else {
+        key.generation
+    };
+    *key == PageKey { generation, ..*k }
+}
+
 /// All page sets of a connection.
 pub struct PageSets<O: Os> {
     slots: O::Slots,
@@ -158,8 +181,8 @@ impl<O: Os> PageSets<O> {
         self.limit = limit;
     }
 
-    /// Find the set with exactly this key, and mark it as used now ([`Counter::CacheHit`]). Does
-    /// not add a user.
+    /// Find a set for the buffer of this key whose pages are the program's still, and mark it as
+    /// used now ([`Counter::CacheHit`]). Does not add a user. One that is not is let go.
     pub fn lookup(&mut self, os: &mut O, key: &PageKey) -> Option<u16> {
         let stamp = self.tick();
         let found = |(i, s): (u16, &Slot<O::Pages>)| match &s.body {
@@ -168,7 +191,10 @@ impl<O: Os> PageSets<O> {
                 pages,
                 gone: false,
                 ..
-            } if k == key => Some((i, pages.current())),
+            } if may_serve(k, key) => {
+                let shown = k.write || pages.shown();
+                Some((i, shown && pages.intact(pages.count())))
+            }
             _ => None,
         };
         let (id, current) = (0..).zip(self.slots.as_ref()).find_map(found)?;
@@ -473,7 +499,7 @@ impl<O: Os> PageSets<O> {
             if os.slot_users(id) != 0 {
                 continue;
             }
-            let old = |n: &PageKey| k.space == n.space && k.generation != n.generation;
+            let old = |n: &PageKey| k.write && k.space == n.space && k.generation != n.generation;
             let stale = *gone || key.is_some_and(old);
             let age = self.clock.wrapping_sub(s.stamp);
             if best.is_none_or(|(_, bs, ba)| (stale, age) > (bs, ba)) {

@@ -33,8 +33,14 @@ impl os::Pages for KPages {
     fn dirty(&mut self) {
         self.0.dirty();
     }
-    fn current(&self) -> bool {
-        self.0.current()
+    fn intact(&self, n: usize) -> bool {
+        self.0.intact(n)
+    }
+    fn shown(&self) -> bool {
+        self.0.shown()
+    }
+    fn of_file(&self) -> bool {
+        self.0.of_file()
     }
 }
 

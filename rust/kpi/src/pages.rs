@@ -83,11 +83,25 @@ impl Pages {
         unsafe { sys::th_pages_dirty(self.as_ptr()) };
     }
 
-    /// None of them was taken away from its object (by a truncation) since they were held.
+    /// None of the first `n` was taken away from its object (by a truncation) since it was held.
     #[must_use]
-    pub fn current(&self) -> bool {
-        // SAFETY: owned and alive.
-        unsafe { sys::th_pages_valid(self.as_ptr()) }
+    pub fn intact(&self, n: usize) -> bool {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        // SAFETY: owned and alive; no more pages are looked at than there are.
+        unsafe { sys::th_pages_valid(self.as_ptr(), n) }
+    }
+
+    /// A load by the process would find each of them where it was held. Takes the pmap's lock.
+    #[must_use]
+    pub fn shown(&self) -> bool {
+        // SAFETY: owned and alive, and so is the address space it refers to.
+        unsafe { sys::th_pages_shown(self.as_ptr()) }
+    }
+
+    /// Some of them are a file's.
+    #[must_use]
+    pub fn of_file(&self) -> bool {
+        self.view().flags & sys::TH_PAGES_FILE != 0
     }
 
     /// Copy bytes to other pages; nothing happens if a range lies outside.

@@ -392,6 +392,7 @@ pub fn hold(
     drop(m);
     Ok(SimPages {
         p,
+        first: va / PAGE as u64,
         frames,
         mem: Rc::clone(mem),
     })
@@ -401,6 +402,8 @@ pub fn hold(
 #[derive(Debug)]
 pub struct SimPages {
     p: usize,
+    /// Page number of the first.
+    first: u64,
     frames: Vec<u32>,
     mem: Shared,
 }
@@ -460,9 +463,19 @@ impl Pages for SimPages {
             m.frames[*f as usize].dirty = true;
         }
     }
-    fn current(&self) -> bool {
+    fn intact(&self, n: usize) -> bool {
         let m = self.mem.borrow();
-        self.frames.iter().all(|f| m.frames[*f as usize].mapped)
+        let mut first = self.frames.iter().take(n);
+        first.all(|f| m.frames[*f as usize].mapped)
+    }
+    fn shown(&self) -> bool {
+        let m = self.mem.borrow();
+        let map = &m.spaces[self.p].map;
+        let mut at = (self.first..).zip(&self.frames);
+        at.all(|(va, f)| map.get(&va).is_some_and(|m| m.0 == *f))
+    }
+    fn of_file(&self) -> bool {
+        false
     }
 }
 

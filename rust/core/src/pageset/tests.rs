@@ -472,3 +472,46 @@ fn room_for_sets_comes_once() {
     assert_eq!(back.map(|v| v.len()), Some(TestOs::slots().len()));
     assert_eq!(b.find(&k), Some(s), "what was there stays");
 }
+
+fn source(b: &Bench, page: usize, len: u32) -> PageKey {
+    PageKey {
+        write: false,
+        ..b.key(page, len)
+    }
+}
+
+/// A store beside the buffer, in an entry that has its shadow object already.
+#[test]
+fn a_source_whose_page_was_copied_on_write_is_not_found() {
+    let mut b = Bench::new();
+    let key = source(&b, 1, 8192);
+    b.put(key).unwrap();
+    assert!(b.find(&key).is_some());
+    b.os.mem.copy_on_write(key.addr + 4096, 1);
+    assert_eq!(
+        b.os.page_key(b.job.as_ref().unwrap(), 4096, 8192, false),
+        key
+    );
+    assert!(b.find(&key).is_none());
+    assert_eq!(b.os.mem.wired(), 0, "it is let go");
+    let again = b.put(key).unwrap();
+    assert_eq!(b.find(&key), Some(again));
+}
+
+/// Mappings come and go elsewhere: a source's pages are the proof, not the map.
+#[test]
+fn a_source_is_found_whatever_else_the_map_does() {
+    let mut b = Bench::new();
+    let (from, to) = (source(&b, 1, 8192), b.key(5, 8192));
+    let slot = b.put(from).unwrap();
+    b.put(to).unwrap();
+    b.os.mem.touch_map();
+    assert_eq!(b.find(&source(&b, 1, 8192)), Some(slot));
+    assert_eq!(
+        b.find(&b.key(5, 8192)),
+        None,
+        "a target's are not looked at"
+    );
+    b.os.mem.unmap(from.addr, 4096);
+    assert_eq!(b.find(&source(&b, 1, 8192)), None);
+}

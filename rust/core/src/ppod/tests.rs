@@ -27,8 +27,14 @@ impl Runs {
 }
 
 impl Pages for Runs {
-    fn current(&self) -> bool {
+    fn intact(&self, _n: usize) -> bool {
         true
+    }
+    fn shown(&self) -> bool {
+        true
+    }
+    fn of_file(&self) -> bool {
+        false
     }
     fn count(&self) -> usize {
         self.0.len()

@@ -64,8 +64,11 @@ impl<O: Os> Rx<O> {
         sh: &mut Shared<O>,
         os: &mut O,
         mut job: O::Job,
-        result: Result<usize, Errno>,
+        mut result: Result<usize, Errno>,
     ) {
+        if result.is_ok() && self.lost(sh, &job) {
+            result = Err(Errno::EFAULT);
+        }
         if result.is_ok_and(|n| n < job.len()) {
             os.count(Counter::RxShort, 1);
         }

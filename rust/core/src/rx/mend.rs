@@ -4,22 +4,34 @@
 //! the map's generation has moved since (fork(2) and a store, or another mapping at the same
 //! address), other pages may show at the buffer by the time the read ends. A read that has put
 //! bytes in such pages does not end before the worker has compared what shows there now, page by
-//! page, and copied the bytes to the pages that are others. Where nothing shows that may be
-//! written, there is nobody to see the bytes.
+//! page, and copied the bytes to the pages that are others. Where no page may be written, the
+//! program has no place for the bytes, and they are left where they are.
+//!
+//! The pages of a mapped file are looked at in any case. The kernel writes back those that it saw
+//! a fault for writing of, since it wrote them back last; what the adapter placed after that is
+//! in the page and in no file. Holding the page for writing once more, when the bytes are in it,
+//! is such a fault. It also waits for a page that is being written back.
 //!
 //! This is done as [`Want`]s of a few pages at a time: first for reading, which leaves
-//! copy-on-write pages shared, then, if a page differs, for writing.
+//! copy-on-write pages shared, then, if a page differs or is a file's, for writing. A piece is
+//! looked at again only if a page that was copied to does not show any more, and a few times only:
+//! a program can change its memory faster than that.
+//!
+//! Pages that a truncation took away meanwhile have the bytes, but the program gets fresh ones,
+//! or the same filled anew. Such a read ends with EFAULT ([`Rx::lost`]).
 
 use super::Rx;
 use crate::ddp;
 use crate::errno::Errno;
 use crate::os::{Job, JobId, JobQueue, Os, PageKey, Pages};
-use crate::pageset::{Ticket, Want};
+use crate::pageset::{Ticket, Want, pages_of};
 use crate::ppod::PAGE;
 use crate::shared::Shared;
 
 /// Bytes of a buffer looked at together.
 const SPAN: u64 = 64 << 10;
+/// How often a piece is copied again because its pages were replaced meanwhile.
+const TRIES: u8 = 8;
 
 /// The read being seen to.
 pub(super) struct Mend {
@@ -28,21 +40,48 @@ pub(super) struct Mend {
     pub(super) at: u32,
     /// Look at single pages: a larger piece could not be held.
     single: bool,
-    /// A page was seen to be another: hold for writing, and copy.
+    /// The pages are a file's: each is held for writing.
+    file: bool,
+    /// Hold for writing: a page was seen to be another, and is copied to, or is a file's.
     write: bool,
+    /// How often the piece was copied.
+    tries: u8,
     /// What the worker was asked for.
     out: Option<(Ticket, PageKey)>,
 }
 
+impl Mend {
+    /// The next piece, behind `len` bytes more.
+    fn go_on(&mut self, len: u32) {
+        self.at = self.at.saturating_add(len);
+        self.write = self.file;
+        self.tries = 0;
+    }
+}
+
 impl<O: Os> Rx<O> {
-    /// Bytes that the job's page set got, if its pages may be others by now.
+    /// Pages that got bytes for the job were truncated away: the program will not find them.
+    pub(super) fn lost(&self, sh: &Shared<O>, job: &O::Job) -> bool {
+        let gone = || {
+            let slot = job.slot()?;
+            let (key, pages) = (sh.sets.key(slot)?, sh.sets.pages(slot)?);
+            let start = usize::try_from(key.addr.checked_sub(job.addr())?).ok()?;
+            let got = u32::try_from(job.done().checked_sub(start)?).unwrap_or(u32::MAX);
+            let n = pages_of(key.addr, got.min(key.len));
+            Some(got > 0 && !pages.intact(usize::try_from(n).ok()?))
+        };
+        gone().unwrap_or(false)
+    }
+
+    /// Bytes that the job's page set got, if its pages may be others by now, or are a file's.
     fn strayed(&self, sh: &Shared<O>, os: &O, job: &O::Job) -> Option<(PageKey, u32)> {
         let key = *sh.sets.key(job.slot()?)?;
         let start = usize::try_from(key.addr.checked_sub(job.addr())?).ok()?;
         let got = job.done().checked_sub(start).filter(|n| *n > 0)?;
         let n = u32::try_from(got).unwrap_or(u32::MAX).min(key.len);
         let now = os.page_key(job, start, key.len, true);
-        (now != key).then_some((key, n))
+        let file = sh.sets.pages(job.slot()?)?.of_file();
+        (file || now != key).then_some((key, n))
     }
 
     /// The first job's set is to be let go with bytes in it: true if that must wait.
@@ -93,11 +132,17 @@ impl<O: Os> Rx<O> {
                 Some(m) => m.job,
                 None => {
                     let id = self.ended.front().map(O::Job::id).or(self.stuck)?;
+                    let slot = self.seen_to(id).and_then(O::Job::slot);
+                    let file = slot
+                        .and_then(|s| sh.sets.pages(s))
+                        .is_some_and(O::Pages::of_file);
                     self.mend = Some(Mend {
                         job: id,
                         at: 0,
                         single: false,
-                        write: false,
+                        file,
+                        write: file,
+                        tries: 0,
                         out: None,
                     });
                     id
@@ -160,10 +205,10 @@ impl<O: Os> Rx<O> {
             let slot = j.slot()?;
             let key = sh.sets.key(slot)?;
             let first = ddp::page_off(key.addr, m.at) / PAGE as u32;
-            Some((j, sh.sets.pages(slot)?, first as usize))
+            Some((sh.sets.pages(slot)?, first as usize))
         });
         match (held, pages) {
-            (Some((job, ours, first)), Ok(theirs)) => {
+            (Some((ours, first)), Ok(theirs)) => {
                 let mut other = false;
                 for i in 0..theirs.count() {
                     if theirs.phys(i) == ours.phys(first + i) {
@@ -174,26 +219,22 @@ impl<O: Os> Rx<O> {
                         copy_page(os, ours, first + i, &theirs, i, &now);
                     }
                 }
-                let off = usize::try_from(now.addr.wrapping_sub(job.addr())).unwrap_or(0);
-                let moved = os.page_key(job, off, now.len, now.write) != now;
                 if other && !m.write {
                     m.write = true;
-                } else if !(m.write && moved) {
-                    // Else it may have been copied by a store before we did: look again.
-                    m.at = m.at.saturating_add(now.len);
-                    m.write = false;
+                } else if other && m.tries < TRIES && !theirs.shown() {
+                    // A store may have copied the page before we copied to it: look again.
+                    m.tries += 1;
+                } else {
+                    m.go_on(now.len);
                 }
             }
             (_, Err(Errno::ENOMEM | Errno::EAGAIN | Errno::ENOBUFS)) => {
                 self.mend_hold = true;
                 os.retry_later();
             }
-            (_, Err(_)) if theirs_pages(&now) > 1 => m.single = true,
+            (_, Err(_)) if pages_of(now.addr, now.len) > 1 => m.single = true,
             // Nothing to be written there, or no job any more.
-            _ => {
-                m.at = m.at.saturating_add(now.len);
-                m.write = false;
-            }
+            _ => m.go_on(now.len),
         }
         self.mend = Some(m);
         Ok(())
@@ -221,11 +262,6 @@ impl<O: Os> Rx<O> {
             self.pump(sh, os);
         }
     }
-}
-
-/// Pages a key touches.
-fn theirs_pages(k: &PageKey) -> u32 {
-    crate::pageset::pages_of(k.addr, k.len)
 }
 
 /// Copy the bytes of `now` that lie in its page `i`.

@@ -217,6 +217,10 @@ impl<O: Os> Rx<O> {
     /// The first job is past the piece its set holds. It goes on to the next, unless the bytes
     /// in this one must be seen to (`None`).
     fn drop_head_slot(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<()> {
+        if self.queue.front().is_some_and(|j| self.lost(sh, j)) {
+            self.end_head(sh, os, Some(Errno::EFAULT));
+            return Some(());
+        }
         if self.keep_head(sh, os) {
             return None;
         }

@@ -22,6 +22,10 @@ struct Frame {
     mapped: bool,
     /// Taken away by a truncation.
     gone: bool,
+    /// A file's page.
+    file: bool,
+    /// What was written to it since it was written back will be: a fault for writing was seen.
+    tracked: bool,
 }
 
 /// Physical memory, and one address space that maps some of it.
@@ -57,6 +61,8 @@ impl Mem {
                 kernel,
                 mapped: !kernel,
                 gone: false,
+                file: false,
+                tracked: false,
             },
         );
         phys
@@ -98,6 +104,44 @@ impl Mem {
                 f.gone = true;
             }
             self.unmapped(old);
+        }
+    }
+
+    /// A store beside the buffer, in an entry that has its shadow object: the page is copied,
+    /// and the generation stays.
+    pub fn copy_on_write(&self, addr: u64, len: usize) {
+        for va in pages_at(addr, len as u64) {
+            let data = self.user_read(va, PAGE as usize);
+            let phys = self.new_frame(false, true);
+            let old = self.map.borrow_mut().insert(va, (phys, true));
+            self.unmapped(old);
+            self.user_write(va, &data);
+        }
+    }
+
+    /// The buffer is in a mapped file.
+    pub fn map_file(&self, addr: u64, len: usize) {
+        self.each_frame(addr, len, |f| f.file = true);
+    }
+
+    /// fsync(2).
+    pub fn sync(&self, addr: u64, len: usize) {
+        self.each_frame(addr, len, |f| (f.dirty, f.tracked) = (false, false));
+    }
+
+    /// Whether what was placed in the buffer reaches the file.
+    pub fn reaches_file(&self, addr: u64, len: usize) -> bool {
+        let mut all = true;
+        self.each_frame(addr, len, |f| all &= f.dirty && f.tracked);
+        all
+    }
+
+    fn each_frame(&self, addr: u64, len: usize, mut f: impl FnMut(&mut Frame)) {
+        let map = self.map.borrow();
+        let mut frames = self.frames.borrow_mut();
+        for va in pages_at(addr, len as u64) {
+            let frame = map.get(&va).and_then(|(p, _)| frames.get_mut(p));
+            f(frame.expect("mapped"));
         }
     }
 
@@ -170,9 +214,11 @@ impl Mem {
         for p in &phys {
             if let Some(f) = frames.get_mut(p) {
                 f.wired += 1;
+                f.tracked |= write;
             }
         }
         Ok(TestPages {
+            first: addr - addr % PAGE,
             phys,
             mem: Rc::clone(mem),
         })
@@ -288,6 +334,7 @@ fn pages_at(addr: u64, len: u64) -> impl Iterator<Item = u64> {
 /// Held pages.
 #[derive(Debug)]
 pub struct TestPages {
+    first: u64,
     phys: Vec<u64>,
     mem: Rc<Mem>,
 }
@@ -321,10 +368,20 @@ impl TestPages {
 }
 
 impl Pages for TestPages {
-    fn current(&self) -> bool {
+    fn intact(&self, n: usize) -> bool {
         let frames = self.mem.frames.borrow();
         let there = |p| frames.get(p).is_some_and(|f| !f.gone);
-        self.phys.iter().all(there)
+        self.phys.iter().take(n).all(there)
+    }
+    fn shown(&self) -> bool {
+        let map = self.mem.map.borrow();
+        let mut at = (self.first..).step_by(PAGE as usize).zip(&self.phys);
+        at.all(|(va, p)| map.get(&va).is_some_and(|m| m.0 == *p))
+    }
+    fn of_file(&self) -> bool {
+        let frames = self.mem.frames.borrow();
+        let file = |p| frames.get(p).is_some_and(|f| f.file);
+        self.phys.iter().any(file)
     }
     fn count(&self) -> usize {
         self.phys.len()

@@ -82,11 +82,11 @@ fn the_same_buffer_again_costs_no_worker() {
 }
 
 #[test]
-fn a_changed_map_is_another_buffer() {
+fn another_mapping_is_another_buffer() {
     let mut r = Rig::up();
     r.aio(1, ADDR, 10_000);
     r.work();
-    r.os.generation += 1;
+    r.os.remap();
     r.aio(2, ADDR, 10_000);
     assert_eq!(sent(&r), 10_000, "not from the old pages");
     r.work();

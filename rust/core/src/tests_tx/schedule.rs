@@ -100,7 +100,7 @@ fn schedule(g: &mut Rng) -> Result<(), String> {
                 let o = r.conn.retry(&mut r.os);
                 follow(&mut r, o)?;
             }
-            35 => r.os.generation += 1,
+            35 => r.os.remap(),
             36 => {
                 r.os.nonblocking = !r.os.nonblocking;
             }

@@ -7,6 +7,7 @@ mod exit;
 mod help;
 mod left;
 mod order;
+mod pages;
 mod parked;
 mod patience;
 mod results;

@@ -26,7 +26,53 @@ impl ShmObject {
     }
 }
 
+struct Vnode(vm::FileId);
+
+impl Drop for Vnode {
+    fn drop(&mut self) {
+        vm::file_close(self.0);
+    }
+}
+
+/// A file of a file system that writes back when told to. It goes before its kernel does.
+#[derive(Clone)]
+pub struct File(Rc<Vnode>);
+
+impl File {
+    /// fsync(2), or the syncer: writes back the dirty pages, unless the object says that there
+    /// are none.
+    pub fn sync(&self) {
+        vm::file_sync(self.0.0);
+    }
+
+    /// The vnode is recycled, as by an unmount: pages that nobody knew to be dirty are lost.
+    /// False while it is mapped.
+    #[must_use]
+    pub fn recycle(&self) -> bool {
+        vm::file_recycle(self.0.0)
+    }
+
+    /// All bytes, as read(2) finds them.
+    #[must_use]
+    pub fn read(&self) -> Vec<u8> {
+        vm::file_read(self.0.0)
+    }
+
+    /// ftruncate(2): pages past the new length go, also under live mappings.
+    pub fn truncate(&self, len: usize) {
+        vm::file_resize(self.0.0, len.div_ceil(vm::PAGE) as u64);
+    }
+}
+
 impl Api {
+    /// A file of `len` zeros.
+    #[must_use]
+    pub fn file(&self, len: usize) -> File {
+        File(Rc::new(Vnode(vm::file_create(
+            len.div_ceil(vm::PAGE) as u64
+        ))))
+    }
+
     /// A shared-memory object of `len` bytes, zeroed.
     #[must_use]
     pub fn shm(&self, len: usize) -> ShmObject {
@@ -117,6 +163,14 @@ impl Proc {
         self.call(|| vm::mmap_object(space(self), obj.0.0, off, len, prot, shared))
     }
 
+    /// Maps a file from its start; a private mapping copies on write.
+    ///
+    /// # Errors
+    /// EINVAL for length 0.
+    pub fn mmap_file(&self, file: &File, len: usize, prot: Prot, shared: bool) -> Sys<UserVa> {
+        self.call(|| vm::mmap_file(space(self), file.0.0, len, prot, shared))
+    }
+
     /// munmap(2).
     ///
     /// # Errors
@@ -149,7 +203,7 @@ impl Proc {
         self.call(|| vm::munlock(space(self), va, len))
     }
 
-    /// msync(2): the pages count as clean.
+    /// msync(2).
     pub fn msync(&self, va: UserVa, len: usize) {
         self.call(|| vm::clean(space(self), va, len));
     }

@@ -15,6 +15,7 @@
 //! fn netstat(&self) -> Vec<PcbInfo>;  fn syncache_count(&self) -> usize;
 //! fn wired_pages(&self) -> usize;     // wirings by drivers, not by mlock
 //! fn shm(&self, len: usize) -> ShmObject;                            // .truncate(len)
+//! fn file(&self, len: usize) -> File;                                // .sync() .recycle() .read() .truncate(len)
 //! fn vm_lowmem(&self);                                               // fires the vm_lowmem event
 //! fn set_vnet_int(&self, vnet: VnetId, name: &str, v: i32) -> Sys<()>; // "tcp_do_autosndbuf", "tcp_sendspace", ...
 //!
@@ -36,6 +37,7 @@
 //! fn mmap_shared(&self, len: usize, prot: Prot) -> Sys<UserVa>;          // MAP_ANON | MAP_SHARED
 //! fn mmap_fixed(&self, va: UserVa, len: usize, prot: Prot) -> Sys<UserVa>;
 //! fn mmap_object(&self, obj: &ShmObject, off: usize, len: usize, prot: Prot, shared: bool) -> Sys<UserVa>;
+//! fn mmap_file(&self, file: &File, len: usize, prot: Prot, shared: bool) -> Sys<UserVa>;
 //! fn munmap(..);  fn mprotect(..);  fn mlock(..);  fn munlock(..);  fn msync(..);
 //! fn load(&self, va: UserVa, buf: &mut [u8]) -> Sys<()>;    // EFAULT where a program would get SIGSEGV
 //! fn store(&self, va: UserVa, data: &[u8]) -> Sys<()>;  fn fill(&self, va: UserVa, len: usize, byte: u8) -> Sys<()>;
@@ -87,7 +89,7 @@ use crate::sched::{SBT_1S, Sbt};
 
 pub use api::*;
 pub use errno::{Errno, Sys};
-pub use mem::ShmObject;
+pub use mem::{File, ShmObject};
 pub use process::{Child, Proc, Thread};
 
 pub(crate) use mem::mlock;

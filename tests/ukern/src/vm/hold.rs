@@ -135,6 +135,17 @@ mod c {
         }
         va
     }
+    /// The physical address that the pmap has for `va`, or 0.
+    pub(super) extern "C" fn pmap_extract(pmap: Kp<sys::pmap>, va: u64) -> u64 {
+        let space = Kp::new((pmap.addr() - std::mem::offset_of!(sys::vmspace, vm_pmap)) as *mut _);
+        vm::phys_of(space, va).unwrap_or(0)
+    }
+    pub(super) extern "C" fn vm_map_lock_read(m: Kp<sys::vm_map>) {
+        vm::lock_read(vm::space_of_map(m));
+    }
+    pub(super) extern "C" fn vm_map_unlock_read(m: Kp<sys::vm_map>) {
+        vm::unlock_read(vm::space_of_map(m));
+    }
     pub(super) extern "C" fn vmspace_free(v: Kp<sys::vmspace>) {
         sched::check_may_sleep("vmspace_free");
         vm::release(v);
@@ -175,6 +186,9 @@ crate::exports! {
     "vm_page_dirty_KBI" => c::vm_page_dirty_kbi,
     "PHYS_TO_VM_PAGE" => c::phys_to_vm_page,
     "pmap_kextract" => c::pmap_kextract,
+    "_vm_map_lock_read" => c::vm_map_lock_read,
+    "_vm_map_unlock_read" => c::vm_map_unlock_read,
+    "pmap_extract" => c::pmap_extract,
     "vmspace_free" => c::vmspace_free,
     "vmspace_acquire_ref" => c::vmspace_acquire_ref,
     "vm_map_max_KBI" => c::vm_map_max_kbi,

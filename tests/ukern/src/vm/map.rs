@@ -1,12 +1,14 @@
 //! Address maps: entries, protection, copy-on-write, the map's generation.
 //!
-//! `vm_map.timestamp` moves whenever FreeBSD takes the map's write lock: mmap, munmap, mprotect,
-//! fork, mlock, and the fault that gives a copy-on-write entry its shadow object.
+//! `vm_map.timestamp` moves when the map's write lock is taken, before the change: for mmap,
+//! munmap, mprotect, fork, mlock, and for the fault that gives a copy-on-write entry its shadow
+//! object. Later write faults of that entry copy pages and move nothing.
 
 use std::collections::BTreeMap;
 
 use super::object::{Kind, ObjId, Objects};
 use super::page::{self, PAGE, Page};
+use super::pmap::Pmap;
 use crate::proc::{Errno, Prot, Sys};
 
 /// One map entry; its key in the map is its start address.
@@ -33,6 +35,7 @@ pub(crate) struct Map {
     pub(crate) timestamp: u32,
     /// Bytes under mlock(2), for RLIMIT_MEMLOCK.
     pub(crate) locked: u64,
+    pub(crate) pmap: Pmap,
 }
 
 /// Lowest and highest user address.
@@ -55,6 +58,7 @@ impl Map {
             next_va: base,
             timestamp: 1,
             locked: 0,
+            pmap: Pmap::default(),
         }
     }
 
@@ -65,7 +69,8 @@ impl Map {
         (start >= MIN_USER && end <= MAX_USER && start <= end).then_some((start, end))
     }
 
-    fn bump(&mut self) {
+    /// The write lock is taken: what follows is a change.
+    pub(super) fn bump(&mut self) {
         self.timestamp = self.timestamp.wrapping_add(1);
     }
 
@@ -141,7 +146,6 @@ impl Map {
             // A guard page keeps neighbours apart, so an overrun faults.
             None => self.next_va = va + len + PAGE as u64,
         }
-        self.bump();
         let e = Entry {
             end: va + len,
             prot,
@@ -171,6 +175,7 @@ impl Map {
         for k in self.clip_range(objs, start, end) {
             let e = self.entries.remove(&k).expect("clipped entry");
             self.unwire_entry(objs, k, e);
+            self.pmap.remove(k..e.end);
             objs.discard(e.obj, e.off, pages(e.end - k));
             objs.release(e.obj);
         }
@@ -181,7 +186,6 @@ impl Map {
             return Err(Errno::EINVAL);
         }
         let (start, end) = Map::range(va, len).ok_or(Errno::EINVAL)?;
-        self.bump();
         self.remove_range(objs, start, end);
         Ok(())
     }
@@ -197,12 +201,13 @@ impl Map {
             return Err(Errno::EINVAL);
         }
         let (start, end) = Map::range(va, len).ok_or(Errno::EINVAL)?;
-        self.bump();
         if !self.covered(start, end) {
             return Err(Errno::ENOMEM);
         }
         for k in self.clip_range(objs, start, end) {
-            self.entries.get_mut(&k).expect("clipped entry").prot = prot;
+            let e = self.entries.get_mut(&k).expect("clipped entry");
+            e.prot = prot;
+            self.pmap.protect(k..e.end, prot);
         }
         Ok(())
     }
@@ -210,7 +215,6 @@ impl Map {
     /// mlock(2) of whole pages: faults everything in and wires it.
     pub(crate) fn mlock(&mut self, objs: &mut Objects, va: u64, len: u64, limit: u64) -> Sys<()> {
         let (start, end) = Map::range(va, len).ok_or(Errno::EINVAL)?;
-        self.bump();
         if !self.covered(start, end) {
             return Err(Errno::ENOMEM);
         }
@@ -237,7 +241,6 @@ impl Map {
 
     pub(crate) fn munlock(&mut self, objs: &mut Objects, va: u64, len: u64) -> Sys<()> {
         let (start, end) = Map::range(va, len).ok_or(Errno::EINVAL)?;
-        self.bump();
         if !self.covered(start, end) {
             return Err(Errno::ENOMEM);
         }
@@ -271,22 +274,24 @@ impl Map {
         if write {
             page::dirty(page);
         }
+        // The front object's own page is entered for stores, too, if these are allowed.
+        let own = objs.lookup(e.obj, idx).is_some_and(|f| f.own);
+        let writable = e.prot.write && !e.needs_copy && own;
+        if writable {
+            objs.entered_writable(e.obj);
+        }
+        self.pmap.enter(va & !(PAGE as u64 - 1), page, writable);
         Ok(page)
     }
 
-    /// As [`Map::fault`], but only if the page is resident with enough rights.
-    pub(crate) fn resident(&self, objs: &Objects, va: u64, write: bool) -> Option<Page> {
-        let (start, e) = self.lookup(va)?;
-        if (write && (!e.prot.write || e.needs_copy)) || (!write && !e.prot.read) {
-            return None;
-        }
-        let f = objs.lookup(e.obj, e.off + pages(va - start))?;
-        (f.own || !write).then_some(f.page)
+    /// The page that the MMU finds for an access, with no fault.
+    pub(crate) fn resident(&self, va: u64, write: bool) -> Option<Page> {
+        let pte = self.pmap.get(va)?;
+        (pte.write || !write).then_some(pte.page)
     }
 
     /// The child's map after fork(2).
     pub(crate) fn fork(&mut self, objs: &mut Objects) -> Sys<Map> {
-        self.bump();
         let mut child = Map::new(self.next_va);
         for (&start, e) in &mut self.entries {
             let mut c = *e;
@@ -305,6 +310,7 @@ impl Map {
                 objs.share(e.obj);
                 e.needs_copy = true;
                 c.needs_copy = true;
+                self.pmap.protect(start..e.end, Prot::R);
             }
             child.entries.insert(start, c);
         }
@@ -314,6 +320,7 @@ impl Map {
     /// Drops everything (exit, exec).
     pub(crate) fn clear(&mut self, objs: &mut Objects) {
         self.bump();
+        self.pmap = Pmap::default();
         for (k, e) in std::mem::take(&mut self.entries) {
             self.unwire_entry(objs, k, e);
             objs.release(e.obj);

@@ -3,10 +3,17 @@
 //! An object holds its pages by `VPRC_OBJREF`; held references (DMA, mlock) are wirings in the
 //! same `ref_count`. A page that leaves its object while wired lives on as an orphan and is freed
 //! by the last unwire, as FreeBSD does.
+//!
+//! Each has a `struct vm_object`, to which its pages point; modules read its type and flags. The
+//! pages of a file know by `generation` and `cleangeneration` whether any of them may be dirty:
+//! [`Objects::clean`] passes an object by where these agree, whatever its pages say.
 
 use std::collections::BTreeMap;
 
+use super::file::{File, FileId};
 use super::page::{self, Page};
+use super::pmap::Pmap;
+use crate::sys;
 
 /// Handle of an object in [`Objects`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -19,6 +26,8 @@ pub(crate) enum Kind {
     Anon,
     /// A shared-memory object of so many pages: beyond its size an access faults.
     Shm(u64),
+    /// The pages of a file, which has the size and what was written back.
+    File(FileId),
 }
 
 pub(crate) struct Object {
@@ -28,6 +37,29 @@ pub(crate) struct Object {
     kind: Kind,
     /// OBJ_ONEMAPPING: no page shows at two places, so an unmapped range gives its pages back.
     one_mapping: bool,
+    /// Not from malloc(9), which may switch to another thread.
+    vm: Box<sys::vm_object>,
+}
+
+impl Object {
+    /// Take a page in, in place of one that is there.
+    fn put(&mut self, idx: u64, mut page: Page) {
+        page.object = &raw mut *self.vm;
+        page.pindex = idx;
+        self.pages.insert(idx, page);
+    }
+
+    /// `vm_object_set_writeable_dirty`: stores to its pages pass from now on.
+    fn set_writeable_dirty(&mut self) {
+        if matches!(self.kind, Kind::File(_)) {
+            self.vm.generation += 1;
+        }
+    }
+
+    /// `vm_object_mightbedirty`.
+    fn might_be_dirty(&self) -> bool {
+        self.vm.generation != self.vm.cleangeneration
+    }
 }
 
 /// Every object there is.
@@ -35,6 +67,7 @@ pub(crate) struct Object {
 pub(crate) struct Objects {
     next: u64,
     all: BTreeMap<ObjId, Object>,
+    pub(super) files: BTreeMap<FileId, File>,
 }
 
 /// A page found for an access.
@@ -59,6 +92,17 @@ impl Objects {
         self.next += 1;
         let id = ObjId(self.next);
         let one_mapping = kind == Kind::Anon;
+        // SAFETY: `struct vm_object` is plain C data.
+        let mut vm: Box<sys::vm_object> = Box::new(unsafe { std::mem::zeroed() });
+        vm.type_ = match kind {
+            Kind::Anon => sys::OBJT_SWAP,
+            Kind::Shm(_) => sys::OBJT_FIRST_DYN,
+            Kind::File(_) => sys::OBJT_VNODE,
+        } as u8;
+        if !matches!(kind, Kind::File(_)) {
+            vm.flags = sys::OBJ_SWAP;
+        }
+        (vm.generation, vm.cleangeneration) = (1, 1);
         self.all.insert(
             id,
             Object {
@@ -67,6 +111,7 @@ impl Objects {
                 backing: None,
                 kind,
                 one_mapping,
+                vm,
             },
         );
         id
@@ -92,12 +137,22 @@ impl Objects {
             if obj.refs > 0 {
                 return;
             }
-            let obj = self.all.remove(&id).expect("live object");
-            for page in obj.pages.into_values() {
-                page::drop_object_ref(page);
+            if let Kind::File(file) = self.get(id).kind {
+                // Its vnode keeps the pages until it is recycled.
+                self.file_unmapped(file);
+                return;
             }
-            next = obj.backing.map(|(b, _)| b);
+            next = self.remove(id);
         }
+    }
+
+    /// The object ends: what was behind it.
+    pub(super) fn remove(&mut self, id: ObjId) -> Option<ObjId> {
+        let obj = self.all.remove(&id).expect("live object");
+        for page in obj.pages.into_values() {
+            page::drop_object_ref(page);
+        }
+        obj.backing.map(|(b, _)| b)
     }
 
     /// Puts a shadow in front of `id` at page offset `off`: the caller's reference moves to the
@@ -133,6 +188,7 @@ impl Objects {
             match (obj.backing, obj.kind) {
                 (Some((next, off)), _) => (at, i) = (next, i + off),
                 (None, Kind::Shm(size)) => return i >= size,
+                (None, Kind::File(f)) => return self.files.get(&f).is_none_or(|f| i >= f.size),
                 (None, Kind::Anon) => return false,
             }
         }
@@ -145,7 +201,7 @@ impl Objects {
             let obj = self.get(at);
             match (obj.backing, obj.kind) {
                 (Some((next, off)), _) => (at, i) = (next, i + off),
-                (None, Kind::Shm(_)) => return (at, i),
+                (None, Kind::Shm(_) | Kind::File(_)) => return (at, i),
                 (None, Kind::Anon) => return (id, idx),
             }
         }
@@ -165,8 +221,8 @@ impl Objects {
                     Some(&invalid) => invalid,
                     None => page::alloc_user()?,
                 };
-                page::refill(page);
-                self.get_mut(at).pages.insert(i, page);
+                page::refill(page, self.backed(at, i));
+                self.get_mut(at).put(i, page);
                 Found {
                     page,
                     own: at == id,
@@ -178,16 +234,85 @@ impl Objects {
         }
         let copy = page::alloc_user()?;
         page::copy(copy, found.page);
-        self.get_mut(id).pages.insert(idx, copy);
+        self.get_mut(id).put(idx, copy);
         Some(copy)
     }
 
+    /// What a pager brings to a page that is not there.
+    fn backed(&self, id: ObjId, idx: u64) -> Option<&[u8]> {
+        match self.get(id).kind {
+            Kind::File(f) => self.files.get(&f)?.disk.get(&idx).map(Vec::as_slice),
+            _ => None,
+        }
+    }
+
+    /// A fault gives the right to store to this object's own page.
+    pub(crate) fn entered_writable(&mut self, id: ObjId) {
+        self.get_mut(id).set_writeable_dirty();
+    }
+
+    /// `vm_object_page_clean` for pages from `first` to before `end`: no store passes until the
+    /// next fault, and dirty pages go to the file. Nothing happens to an object that says of
+    /// itself that it is clean.
+    pub(super) fn clean<'a>(
+        &mut self,
+        id: ObjId,
+        range: std::ops::Range<u64>,
+        pmaps: impl Iterator<Item = &'a mut Pmap>,
+    ) {
+        let mut pmaps: Vec<_> = pmaps.collect();
+        let obj = self.all.get_mut(&id).expect("live object");
+        let Kind::File(file) = obj.kind else { return };
+        if !obj.might_be_dirty() {
+            return;
+        }
+        let file = self.files.get_mut(&file).expect("file");
+        let all = range.start == 0 && range.end >= file.size;
+        for (i, page) in obj.pages.range_mut(range) {
+            if !page::is_valid(*page) {
+                continue;
+            }
+            pmaps.iter_mut().for_each(|m| m.forbid_stores(*page));
+            if page.dirty != 0 {
+                page.dirty = 0;
+                file.disk.insert(*i, page::bytes_of(*page).to_vec());
+            }
+        }
+        if all {
+            obj.vm.cleangeneration = obj.vm.generation;
+        }
+    }
+
+    /// Bytes of a page of a file's object, if it is resident.
+    pub(super) fn peek(&self, id: ObjId, idx: u64) -> Option<Vec<u8>> {
+        let page = *self.get(id).pages.get(&idx)?;
+        page::is_valid(page).then(|| page::bytes_of(page).to_vec())
+    }
+
+    pub(super) fn refs(&self, id: ObjId) -> u32 {
+        self.get(id).refs
+    }
+
     /// Shrinks or grows a shared-memory object. Pages past the new end leave it, but for wired
-    /// ones, which stay and are invalid (`vm_object_page_remove`).
-    pub(crate) fn resize(&mut self, id: ObjId, pages: u64) {
-        let obj = self.get_mut(id);
-        obj.kind = Kind::Shm(pages);
+    /// ones, which stay and are invalid (`vm_object_page_remove`). They are mapped nowhere then.
+    pub(crate) fn resize<'a>(
+        &mut self,
+        id: ObjId,
+        pages: u64,
+        pmaps: impl Iterator<Item = &'a mut Pmap>,
+    ) {
+        let mut pmaps: Vec<_> = pmaps.collect();
+        let obj = self.all.get_mut(&id).expect("live object");
+        match &mut obj.kind {
+            Kind::File(f) => {
+                let file = self.files.get_mut(f).expect("file");
+                file.size = pages;
+                file.disk.split_off(&pages);
+            }
+            kind => *kind = Kind::Shm(pages),
+        }
         for (i, page) in obj.pages.split_off(&pages) {
+            pmaps.iter_mut().for_each(|m| m.forget(page));
             if page::wirings(page) > 0 {
                 page::invalidate(page);
                 obj.pages.insert(i, page);
@@ -207,7 +332,7 @@ impl Objects {
                     return None;
                 };
                 page::copy(copy, f.page);
-                self.get_mut(new).pages.insert(i, copy);
+                self.get_mut(new).put(i, copy);
             }
         }
         Some(new)

@@ -41,6 +41,10 @@ pub(crate) fn alloc_user() -> Option<Page> {
     Some(p)
 }
 
+pub(crate) fn bytes_of<'a>(p: Page) -> &'a [u8] {
+    mem(p)
+}
+
 fn mem<'a>(p: Page) -> &'a mut [u8] {
     bytes_mut(p.phys_addr as *mut u8, PAGE)
 }
@@ -71,10 +75,18 @@ pub(crate) fn invalidate(mut p: Page) {
     (p.valid, p.dirty) = (0, 0);
 }
 
-/// The fault on an invalid page.
-pub(crate) fn refill(mut p: Page) {
-    zero(p);
+/// The fault on an invalid page: what backs it, or zeros.
+pub(crate) fn refill(mut p: Page, from: Option<&[u8]>) {
+    match from {
+        Some(b) => mem(p).copy_from_slice(b),
+        None => zero(p),
+    }
     p.valid = DIRTY_ALL;
+}
+
+/// It lies in the object of a file.
+pub(crate) fn of_file(p: Page) -> bool {
+    Kp::opt(p.object).is_some_and(|o| u32::from(o.type_) == sys::OBJT_VNODE)
 }
 
 pub(crate) fn is_dirty(p: Page) -> bool {
@@ -97,6 +109,7 @@ pub(crate) fn drop_object_ref(mut p: Page) {
         kpanic!("page {:#x} has no object reference", p.phys_addr);
     }
     p.ref_count &= !OBJREF;
+    p.object = std::ptr::null_mut();
     release_if_unused(p);
 }
 

@@ -313,3 +313,71 @@ fn wired_pages_left_behind_show_at_shutdown() {
         r.leaks
     );
 }
+
+fn extract(p: &Proc, va: u64) -> u64 {
+    // SAFETY: the exported function with its C signature.
+    let f: extern "C" fn(*mut sys::pmap, u64) -> u64 =
+        unsafe { std::mem::transmute(sym("pmap_extract")) };
+    let mut space = Kp::new(p.p.p_vmspace);
+    f(&raw mut space.vm_pmap, va)
+}
+
+#[test]
+fn a_later_write_fault_of_an_entry_moves_no_timestamp() {
+    let kern = boot(Config::seed(12));
+    let file = kern.api().file(3 * PAGE);
+    kern.spawn(ProcConfig::default(), move |p| {
+        let va = p.mmap_file(&file, 3 * PAGE, Prot::RW, false).unwrap();
+        let (first, second) = (va, va + PAGE as u64);
+        assert_eq!(extract(p, second), 0, "nothing has been touched");
+        p.store(first, b"shadow").unwrap();
+        let stamp = p.map_timestamp();
+        let ma = hold(p, second, 1, READ, 1).unwrap();
+        let old = Kp::new(ma[0]).phys_addr;
+        assert_eq!(extract(p, second + 5), old + 5);
+        p.store(second, b"copied").unwrap();
+        assert_eq!(p.map_timestamp(), stamp);
+        assert_ne!(extract(p, second), old);
+        p.mprotect(va, 3 * PAGE, Prot::NONE).unwrap();
+        assert_eq!(extract(p, second), 0);
+        unhold(ma);
+        p.munmap(va, 3 * PAGE).unwrap();
+        assert_eq!(&file.read()[..6], &[0; 6], "a private mapping");
+    })
+    .join();
+    kern.shutdown();
+}
+
+#[test]
+fn pages_of_a_file_are_written_back_if_the_object_knows() {
+    let kern = boot(Config::seed(13));
+    let file = kern.api().file(2 * PAGE);
+    kern.spawn(ProcConfig::default(), move |p| {
+        let va = p.mmap_file(&file, 2 * PAGE, Prot::RW, true).unwrap();
+        p.store(va, b"first").unwrap();
+        file.sync();
+        assert_eq!(p.page_dirty(va), Some(false));
+        let ma = hold(p, va, 1, WRITE, 1).unwrap();
+        dma(ma[0], 0, b"known");
+        file.sync();
+        dma(ma[0], 0, b"stray");
+        page::dirty(Kp::new(ma[0]));
+        assert_eq!(&file.read()[..5], b"stray", "while it is resident");
+        unhold(ma);
+        assert!(!file.recycle(), "mapped");
+        p.munmap(va, 2 * PAGE).unwrap();
+        assert!(file.recycle());
+        assert_eq!(&file.read()[..5], b"known", "nobody told the object");
+        let va = p.mmap_file(&file, 2 * PAGE, Prot::RW, true).unwrap();
+        assert_eq!(p.load_vec(va, 5), b"known");
+        p.store(va, b"store").unwrap();
+        file.truncate(PAGE);
+        assert_eq!(p.load(va + PAGE as u64, &mut [0]), Err(Errno::EFAULT));
+        p.munmap(va, 2 * PAGE).unwrap();
+        assert!(file.recycle());
+        assert_eq!(&file.read()[..5], b"store");
+        assert_eq!(file.read().len(), PAGE);
+    })
+    .join();
+    kern.shutdown();
+}

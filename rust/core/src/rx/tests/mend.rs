@@ -247,3 +247,116 @@ fn a_truncated_object_is_not_found_in_the_cache() {
     assert_eq!(b.counter(Counter::CacheHit), 0);
     b.finish();
 }
+
+/// Another thread changes the map all the time, and none of the buffer's pages.
+#[test]
+fn a_map_that_keeps_changing_holds_nobody_up() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(N);
+    b.settle();
+    b.os.mem.remap(r.addr, r.len);
+    b.card.recv(N as u32, false);
+    while b.deliver_one().unwrap() {}
+    let mut looks = 0;
+    while let Some(w) = b.want() {
+        let pages = b.os.hold(&w);
+        b.os.mem.touch_map();
+        b.ready(w, pages);
+        looks += 1;
+        assert!(looks < 3, "one look for reading, one for writing");
+    }
+    b.expect(r, N);
+    b.finish();
+}
+
+/// A program that has other pages each time it is looked at gets no more than its share.
+#[test]
+fn pages_that_keep_changing_are_given_up() {
+    let mut b = Bench::ddp_on();
+    let r = b.read_new(N);
+    b.settle();
+    b.os.mem.remap(r.addr, r.len);
+    b.card.recv(N as u32, false);
+    while b.deliver_one().unwrap() {}
+    let mut looks = 0;
+    while let Some(w) = b.want() {
+        let pages = b.os.hold(&w);
+        b.os.mem.remap(r.addr, r.len);
+        b.ready(w, pages);
+        looks += 1;
+        assert!(looks < 32, "it goes on for ever");
+    }
+    assert_eq!(b.os.result(r.id), Some(Ok(N)));
+    b.pos = b.pos.wrapping_add(N as u32);
+    b.finish();
+}
+
+/// The file is written back while the read is posted, or while its pages are cached.
+#[test]
+fn bytes_in_a_mapped_file_are_seen_by_who_writes_it_back() {
+    let mut b = Bench::ddp_on();
+    let addr = b.os.mem.alloc(N, 0, 1);
+    b.os.mem.map_file(addr, N);
+    for when_posted in [true, false, true] {
+        if !when_posted {
+            b.os.mem.sync(addr, N);
+        }
+        let r = b.read_at(addr, N);
+        b.settle();
+        if when_posted {
+            b.os.mem.sync(addr, N);
+        }
+        b.recv(N as u32, false);
+        b.expect(r, N);
+        assert!(b.os.mem.reaches_file(addr, N));
+    }
+    b.finish();
+}
+
+/// The bytes went to pages that the program cannot see: it is told.
+#[test]
+fn truncated_under_a_posted_read() {
+    let mut b = Bench::ddp_on();
+    let (r, next) = (b.read_new(5 * 4096), b.read_new(N));
+    b.settle();
+    b.os.mem.truncate(r.addr + 2 * 4096, 3 * 4096);
+    b.recv((5 * 4096 + N) as u32, false);
+    assert_eq!(b.os.result(r.id), Some(Err(Errno::EFAULT)));
+    b.pos = b.pos.wrapping_add(5 * 4096);
+    b.expect(next, N);
+    b.finish();
+}
+
+/// What a short read got lies before the pages that went.
+#[test]
+fn truncated_behind_what_came() {
+    let mut b = Bench::ddp_on();
+    let addr = b.os.mem.alloc(5 * 4096, 0, 1);
+    let r = b.read_at(addr, 5 * 4096);
+    b.settle();
+    b.os.mem.truncate(r.addr + 2 * 4096, 3 * 4096);
+    b.recv(2 * 4096, true);
+    b.expect(r, 2 * 4096);
+    b.finish();
+}
+
+/// A read longer than what is held at once loses its first piece.
+#[test]
+fn truncated_under_a_read_in_pieces() {
+    let mut b = Bench::ddp_on();
+    let n = (17 << 20) + 5000;
+    let r = b.read_new(n);
+    b.settle();
+    b.os.mem.truncate(r.addr, 4096);
+    let mut left = n as u32;
+    while left > 0 && b.pending(r) {
+        let k = left.min(64 << 10);
+        left -= k;
+        b.card.recv(k, false);
+        b.settle();
+    }
+    assert_eq!(b.os.result(r.id), Some(Err(Errno::EFAULT)));
+    let rest = b.os.plain_read(usize::MAX);
+    assert!(!rest.is_empty() || left > 0);
+    b.finish();
+}

@@ -120,17 +120,27 @@ pub(crate) struct Frames {
     /// Frames the adapter may read: of work requests not acknowledged.
     pub(super) reading: BTreeMap<u64, u32>,
     pub(super) errors: Vec<String>,
+    /// How often other pages were mapped.
+    pub(super) mapping: u32,
 }
 
 /// Held pages.
 pub(crate) struct FPages {
     pub(super) frames: Vec<u64>,
     pub(super) table: Rc<RefCell<Frames>>,
+    /// The mapping they are of.
+    pub(super) mapping: u32,
 }
 
 impl Pages for FPages {
-    fn current(&self) -> bool {
+    fn intact(&self, _n: usize) -> bool {
         true
+    }
+    fn shown(&self) -> bool {
+        self.table.borrow().mapping == self.mapping
+    }
+    fn of_file(&self) -> bool {
+        false
     }
     fn count(&self) -> usize {
         self.frames.len()

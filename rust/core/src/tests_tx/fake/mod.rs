@@ -272,6 +272,12 @@ impl Fake {
         v
     }
 
+    /// Everything is mapped anew.
+    pub(crate) fn remap(&mut self) {
+        self.generation += 1;
+        self.frames.borrow_mut().mapping += 1;
+    }
+
     /// Pages for a request, as a worker would hold them.
     pub(crate) fn hold(&mut self, addr: u64, len: u32) -> FPages {
         let first = addr >> 12;
@@ -281,8 +287,10 @@ impl Fake {
         for f in &frames {
             *t.wired.entry(*f).or_default() += 1;
         }
+        let mapping = t.mapping;
         drop(t);
         FPages {
+            mapping,
             frames,
             table: self.frames.clone(),
         }
