@@ -168,7 +168,7 @@ impl Toepcb {
             task: Once::new(),
             link: Link::default(),
             wait_link: Link::default(),
-            turn: Turn::new(),
+            turn: Turn::default(),
             l2,
             inp: g.reference(),
         })

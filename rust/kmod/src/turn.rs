@@ -28,9 +28,8 @@ pub struct Turn {
     patience: AtomicU32,
 }
 
-impl Turn {
-    /// It waits for nothing.
-    pub fn new() -> Turn {
+impl Default for Turn {
+    fn default() -> Turn {
         Turn {
             queued: AtomicBool::new(false),
             retry: AtomicBool::new(false),
@@ -38,7 +37,9 @@ impl Turn {
             patience: AtomicU32::new(RETRY_MS),
         }
     }
+}
 
+impl Turn {
     /// A shortage was met by the way: the back-off begins anew. Returns the milliseconds to wait.
     pub fn afresh(&self) -> u32 {
         self.patience.store(RETRY_MS, Ordering::Relaxed);
