@@ -4,9 +4,6 @@
 /// with its first segment, and twenty 24-byte pairs.
 pub const MAX_SEGS: usize = 41;
 
-/// Bytes of a cache line: what is read by DMA should begin at one.
-pub const TAIL: u64 = 64;
-
 /// Physical segments of the payload of one work request, in order. Adjacent runs are merged.
 ///
 /// 668 bytes: lives on the stack of one transmit pass.
@@ -57,17 +54,18 @@ impl Sgl {
         len
     }
 
-    /// Leave out the last bytes, back to a multiple of [`TAIL`] in memory: at least one, at most
-    /// [`TAIL`].
-    pub fn leave_tail(&mut self) {
+    /// Leave out the last bytes, back to a multiple of `unit` (a power of two) in memory or to where
+    /// the last segment begins: at least one byte, at most `unit`.
+    pub fn leave_tail(&mut self, unit: u32) {
         let Some(last) = self.used.checked_sub(1) else {
             return;
         };
         let Some((addr, len)) = self.segs.get_mut(last) else {
             return;
         };
-        let end = *addr % TAIL + u64::from(*len);
-        let cut = ((end - 1) % TAIL + 1).min(u64::from(*len)) as u32;
+        let unit = u64::from(unit);
+        let end = *addr % unit + u64::from(*len);
+        let cut = ((end - 1) % unit + 1).min(u64::from(*len)) as u32;
         *len -= cut;
         self.len -= cut;
         if *len == 0 {

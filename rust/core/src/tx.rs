@@ -16,7 +16,7 @@ use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxD
 use crate::aiotx::Writes;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
-use crate::sgl::{MAX_SEGS, Sgl, TAIL};
+use crate::sgl::{MAX_SEGS, Sgl};
 use crate::shared::Shared;
 use crate::txcredits::{MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
 use crate::wr;
@@ -37,6 +37,12 @@ const WR_PART: u16 = 6;
 const WR_CREDITS: u16 = 16;
 /// Least credits worth a work request: of fewer, most go into its header.
 const FEW_CREDITS: u16 = 4;
+/// Bytes of a short work request kept back for the push, at most: a cache line.
+const TAIL: u32 = 64;
+/// Fewer bytes than this are not worth a work request if more are to come soon.
+const FEW_BYTES: u32 = 512;
+/// Bytes kept back of a long work request, at most.
+pub(crate) const PAGE: u32 = 4096;
 /// Fewer bytes unsent than this do not fill a work request.
 const SHORT: u32 = 96 * 1024;
 
@@ -348,9 +354,8 @@ impl<O: Os> Tx<O> {
         let mut sgl = Sgl::new(max_dsgl_nsegs(credits));
         let mut unsent = os.snd_unsent(max, &mut sgl);
         let last = !unsent.more;
-        if last && self.keeps_tail(os, sgl.len()) {
-            sgl.leave_tail();
-            unsent.more = true;
+        if last && self.writes.waits_for_acks(os) {
+            unsent.more = self.keep_back(&mut sgl);
         }
         let plen = sgl.len();
         if plen == 0 {
@@ -427,11 +432,21 @@ impl<O: Os> Tx<O> {
         Pass::Sent
     }
 
-    /// The last `plen` bytes there are shall not go to their end: a parked write goes on when an
-    /// acknowledgement comes, and one is to come.
-    fn keeps_tail(&self, os: &O, plen: u32) -> bool {
-        let coming = self.cred.completion_due() || u64::from(plen) > TAIL;
-        coming && self.writes.waits_for_acks(os)
+    /// These are the last bytes there are, and a parked write goes on when an acknowledgement
+    /// comes: some are not to go yet, if one is to come. True if some are kept.
+    ///
+    /// A cache line is the least that is worth a DMA read of its own. But a page that is cut takes
+    /// a segment in two work requests, so of many bytes that whole page is kept; and few bytes go
+    /// with what the acknowledgement brings.
+    fn keep_back(&self, sgl: &mut Sgl) -> bool {
+        let due = self.cred.completion_due();
+        match sgl.len() {
+            n if due && n <= FEW_BYTES => *sgl = Sgl::new(0),
+            n if n >= MIN_CHUNK => sgl.leave_tail(PAGE),
+            n if due || n > TAIL => sgl.leave_tail(TAIL),
+            _ => return false,
+        }
+        true
     }
 
     /// How `plen` bytes are to be cut in segments.

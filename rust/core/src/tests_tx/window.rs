@@ -35,7 +35,10 @@ fn jobs_go_past_the_high_water_mark_to_the_window() {
     r.work();
     assert_eq!(r.os.used(), 128 * K);
     let kept = u64::from(128 * K) - sent(&r);
-    assert!(kept <= crate::sgl::TAIL, "kept back for the push: {kept}");
+    assert!(
+        kept <= u64::from(crate::tx::PAGE),
+        "kept back for the push: {kept}"
+    );
     while ended(&r, 1).is_none() {
         r.ack(1);
         assert!(r.os.used() <= 128 * K);
