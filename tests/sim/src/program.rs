@@ -5,6 +5,7 @@ use toehold_core::os::{Queue, TcpState};
 
 use crate::buf::BufId;
 use crate::rng::Rng;
+use crate::sock::Stay;
 use crate::world::{World, egress};
 
 /// How a program ends its connection.
@@ -53,6 +54,8 @@ pub struct Plan {
     pub cancel: u64,
     /// Sits in a blocking read(2) for a while.
     pub block_read: u64,
+    /// Stays in recv(2) until all it asked for, or a low-water mark, is there.
+    pub stay_read: u64,
     /// write(2)s that block.
     pub block_write: u64,
     /// Changes its address space elsewhere.
@@ -331,6 +334,10 @@ impl Program {
             let ns = self.rng.range(1_000, 2_000_000);
             let n = self.rng.size(self.plan.max_read as u64) as usize;
             w.read_blocking(e, n, ns);
+        } else if self.rng.permille(self.plan.stay_read) {
+            let n = self.rng.size(self.plan.max_read as u64);
+            let stay = self.rng.pick(&[Stay::All, Stay::Lowat(n as u32)]);
+            w.read_staying(e, n as usize, stay);
         } else if self.rng.permille(self.plan.plain_read) {
             let n = self.rng.size(self.plan.max_read as u64) as usize;
             w.read(e, n);

@@ -185,6 +185,7 @@ fn plan(rng: &mut Rng, wild: bool, big: bool) -> Plan {
         plain_read: rng.pick(&[0, 0, 0, 30, 500, 1000]),
         cancel: if rng.one_in(2) { rng.range(1, 300) } else { 0 },
         block_read: some(rng, 8, 1, 100),
+        stay_read: some(rng, 6, 1, 100),
         block_write: rng.pick(&[0, 500]),
         vectored: some(rng, 4, 1, 300),
         sendfile: some(rng, 4, 1, 1000),

@@ -21,6 +21,17 @@ pub struct Seg {
     pub wait: u32,
 }
 
+/// What a reader inside the receive I/O lock waits for, beside the end of the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stay {
+    /// Any byte.
+    Any,
+    /// All that it asked for (MSG_WAITALL); it takes what comes meanwhile.
+    All,
+    /// So many bytes in so_rcv (SO_RCVLOWAT).
+    Lowat(u32),
+}
+
 /// so_rcv.
 #[derive(Debug)]
 pub struct Rcv {

@@ -6,6 +6,7 @@ use toehold_core::os::{Job, JobId, TcpState};
 use crate::buf::BufId;
 use crate::job::{Ended, Record, SimJob};
 use crate::pattern;
+use crate::sock::Stay;
 use crate::world::{End, Ev, World};
 
 /// Most work requests a connection's payload may be spread over is far less than this.
@@ -197,14 +198,25 @@ impl World {
 
     /// read(2), blocking: inside the receive I/O lock until there is something, or for `ns`.
     pub fn read_blocking(&mut self, e: usize, max: usize, ns: u64) {
-        let end = &mut self.ends[e];
-        if end.os.sock.rcv.reader || max == 0 {
-            return;
+        if self.read_staying(e, max, Stay::Any) {
+            self.after_ns((ns, ns), Ev::ReaderLeaves(e));
         }
-        end.os.sock.rcv.reader = true;
-        end.reader = Some(max);
-        self.after_ns((ns, ns), Ev::ReaderLeaves(e));
+    }
+
+    /// recv(2) that does not leave the receive I/O lock before it has what it waits for. False:
+    /// another is inside.
+    pub fn read_staying(&mut self, e: usize, max: usize, stay: Stay) -> bool {
+        let rcv = &mut self.ends[e].os.sock.rcv;
+        if rcv.reader || max == 0 {
+            return false;
+        }
+        rcv.reader = true;
+        if let Stay::Lowat(least) = stay {
+            rcv.lowat = least.min(rcv.hiwat);
+        }
+        self.ends[e].reader = Some((max, stay));
         self.user_pump(e);
+        true
     }
 
     fn take_read(&mut self, e: usize, max: usize) -> usize {
@@ -266,16 +278,19 @@ impl World {
     }
 
     fn reader_goes_on(&mut self, e: usize) -> bool {
-        let Some(max) = self.ends[e].reader else {
+        let Some((max, stay)) = self.ends[e].reader else {
             return false;
         };
         let r = &self.ends[e].os.sock.rcv;
-        if r.is_empty() && !r.shut {
+        if r.len() < max.min(r.lowat as usize) && !r.shut {
             return false;
         }
-        self.ends[e].reader = None;
-        self.ends[e].os.sock.rcv.reader = false;
-        self.take_read(e, max);
+        // pr_rcvd is called with the lock held.
+        let n = self.take_read(e, max);
+        let rcv = &mut self.ends[e].os.sock.rcv;
+        let stays = stay == Stay::All && n < max && !rcv.shut;
+        rcv.reader = stays;
+        self.ends[e].reader = stays.then_some((max - n, stay));
         true
     }
 

@@ -22,6 +22,7 @@ use crate::open::Pending;
 use crate::os::{Pods, Short, SimOs};
 use crate::pattern;
 use crate::rng::Rng;
+use crate::sock::Stay;
 
 /// How long things take, ns: each is drawn from its range.
 #[derive(Clone, Copy, Debug)]
@@ -121,8 +122,8 @@ pub struct End {
     pub results: BTreeMap<JobId, Ended>,
     /// A write(2) inside the I/O lock, with bytes to go.
     pub writer: Option<usize>,
-    /// A read(2) inside the I/O lock, of so many bytes.
-    pub reader: Option<usize>,
+    /// A read(2) inside the I/O lock, of so many bytes, and what it waits for.
+    pub reader: Option<(usize, Stay)>,
     /// Bytes of the stream thrown away by shutdown or close.
     pub unread: u64,
     /// Bytes that write(2), sendfile(2) and write jobs said they sent.
@@ -334,7 +335,8 @@ impl World {
                 self.tcp_output(e);
             }
             Ev::ReaderLeaves(e) => {
-                if self.ends[e].reader.take().is_some() {
+                if matches!(self.ends[e].reader, Some((_, Stay::Any))) {
+                    self.ends[e].reader = None;
                     self.ends[e].os.sock.rcv.reader = false;
                 }
             }

@@ -23,7 +23,7 @@ impl<O: Os> Rx<O> {
                 }
                 // The front job had nothing, so the other's bytes are its.
                 (Buf::Back(_), Buf::Landed(..)) => {
-                    if !self.give_back(sh, os, other) {
+                    if !self.give_back(sh, os, other, u32::MAX) {
                         return false;
                     }
                     self.unpark(os);
@@ -88,8 +88,9 @@ impl<O: Os> Rx<O> {
         }
         if avail > 0 {
             if !os.rcv_io_trylock() {
-                os.retry_later();
-                return false;
+                // A reader is inside, who may stay until it has more: what was placed is more.
+                let room = os.rcv_hiwat().saturating_sub(avail);
+                return self.give_back(sh, os, i, room);
             }
             avail = os.rcv_avail();
         }
@@ -149,22 +150,29 @@ impl<O: Os> Rx<O> {
         true
     }
 
-    /// An earlier job was left without: what was placed for this one goes to so_rcv, from where
-    /// both are served in order.
-    fn give_back(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize) -> bool {
-        let (slot, off, n) = match self.bufs.at(i) {
-            Buf::Landed(a, n, _) => (a.slot, a.off, *n),
-            _ => return true,
+    /// What was placed for this job is not for it, but for a reader or a job that comes before: up
+    /// to `room` bytes of it go to so_rcv, from where all are served in order. False: not all of
+    /// it did.
+    fn give_back(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize, room: u32) -> bool {
+        let Buf::Landed(a, n, _) = self.bufs.at_mut(i) else {
+            return true;
         };
-        if n > 0 {
-            let base = sh.sets.key(slot).map_or(0, |k| k.addr);
-            let pages = sh.sets.pages(slot);
-            let r = pages.map(|p| os.rcv_append_pages(p, page_off(base, off), n));
+        let k = room.min(*n);
+        if k > 0 {
+            let base = sh.sets.key(a.slot).map_or(0, |k| k.addr);
+            let pages = sh.sets.pages(a.slot);
+            let r = pages.map(|p| os.rcv_append_pages(p, page_off(base, a.off), k));
             if r == Some(Err(NoMbuf)) {
                 os.retry_later();
                 return false;
             }
+            a.off = a.off.saturating_add(k);
+            *n -= k;
             self.known = os.rcv_avail();
+        }
+        if *n > 0 {
+            os.retry_later();
+            return false;
         }
         let b = self.bufs.at_mut(i);
         match b.take() {

@@ -15,6 +15,7 @@ mod fallout;
 mod mend;
 mod order;
 mod pages;
+mod reader;
 mod schedule;
 mod shortage;
 

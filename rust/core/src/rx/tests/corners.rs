@@ -114,11 +114,8 @@ fn the_second_of_two_landed_buffers_is_cancelled() {
         b.os.reader_inside = false;
         b.settle_retry();
         b.expect(r0, 200);
-        let n = b.os.result(r1.id);
-        assert!(matches!(n, Some(Ok(1..=120))), "{n:?}");
-        if let Some(Ok(n)) = n {
-            b.expect_bytes(r1.addr, n);
-        }
+        assert_eq!(b.os.result(r1.id), Some(Err(Errno::ECANCELED)));
+        assert_eq!(b.os.rcv.len(), 120);
         b.finish();
     }
 }
@@ -393,8 +390,7 @@ fn an_empty_landed_buffer_is_cancelled_at_once() {
     b.exec();
     b.os.reader_inside = true;
     b.settle();
-    let landed = |b: &Buf<_>| matches!(b, Buf::Landed(_, 0, _));
-    assert!(b.rx.bufs.iter().any(landed) && b.pending(r));
+    assert!(b.pending(r));
     assert!(b.cancel(r.id));
     assert_eq!(b.os.result(r.id), Some(Err(Errno::ECANCELED)));
     b.os.reader_inside = false;

@@ -238,13 +238,10 @@ fn a_busy_reader_delays_but_loses_nothing() {
     b.os.reader_inside = true;
     b.recv(5000, true);
     assert!(b.pending(r) && b.os.retry);
-    // More comes behind the landed buffer: it waits, too.
     b.recv(77, true);
-    assert_eq!(b.os.rcv_avail(), 1000);
     b.os.reader_inside = false;
     b.settle_retry();
-    b.expect(r, 6000);
-    assert_eq!(b.os.rcv_avail(), 77);
+    b.expect(r, 6077);
     b.finish();
 }
 
