@@ -58,6 +58,15 @@
 #endif
 #endif
 
+/* 13: TLS sessions of the kernel's between a program and a socket buffer. */
+#ifdef SB_TLS_RX
+#define TH_HAVE_KTLS
+#define TH_SB_TLS(so, sb)	((sb) == &(so)->so_rcv ?		\
+	((sb)->sb_flags & SB_TLS_RX) != 0 : (sb)->sb_tls_info != NULL)
+#else
+#define TH_SB_TLS(so, sb)	false
+#endif
+
 /* 13: vm_fault_quick_hold_pages() wires; before, it holds. */
 #if __FreeBSD_version >= 1300000
 #define TH_QUICK_HOLD_WIRES

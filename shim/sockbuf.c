@@ -24,6 +24,7 @@ th_sb(struct socket *so, uint32_t which, struct th_sockbuf *s)
 	    SBS_CANTSENDMORE)) != 0;
 	s->aio = !TAILQ_EMPTY(&sb->sb_aiojobq) ||
 	    (sb->sb_flags & SB_AIO_RUNNING) != 0;
+	s->tls = TH_SB_TLS(so, sb);
 	SOCKBUF_UNLOCK(sb);
 }
 

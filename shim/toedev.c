@@ -91,6 +91,40 @@ th_usr_flush(struct socket *so, int how)
 }
 #endif
 
+#ifdef TH_HAVE_KTLS
+/*
+ * A TLS session may have begun: what was claimed before must not pass it by.
+ * It is one of software.  One of an interface needs the route in the inpcb,
+ * which only ip_output() puts there, and a failure to begin one by
+ * tod_alloc_tls_session is what toecore's default says.
+ */
+static int
+th_ctloutput(struct socket *so, struct sockopt *sopt)
+{
+	struct inpcb *inp;
+	struct th_proto *p;
+	void *toep;
+	int error;
+
+	p = th_proto_of(so);
+	if (p == NULL)
+		return (ENOPROTOOPT);
+	error = p->kernel->pr_ctloutput(so, sopt);
+	if (error != 0 || sopt->sopt_dir != SOPT_SET ||
+	    sopt->sopt_level != IPPROTO_TCP ||
+	    (sopt->sopt_name != TCP_TXTLS_ENABLE &&
+	    sopt->sopt_name != TCP_RXTLS_ENABLE))
+		return (error);
+	inp = sotoinpcb(so);
+	INP_WLOCK(inp);
+	toep = th_inp_toep(inp);
+	if (toep != NULL)
+		toehold_tls(toep, inp);
+	INP_WUNLOCK(inp);
+	return (0);
+}
+#endif
+
 int
 th_protosw_init(void)
 {
@@ -103,6 +137,9 @@ th_protosw_init(void)
 		if (p->kernel == NULL)
 			return (ENOPROTOOPT);
 		bcopy(p->kernel, &p->ours, sizeof(p->ours));
+#ifdef TH_HAVE_KTLS
+		p->ours.pr_ctloutput = th_ctloutput;
+#endif
 #if __FreeBSD_version >= 1400000
 		p->ours.pr_aio_queue = th_aio_queue;
 #if __FreeBSD_version >= 1500000
@@ -294,6 +331,8 @@ th_tod_connect(struct toedev *tod, struct socket *so, TH_ROUTE *rt,
 		return (EAFNOSUPPORT);	/* the host stack connects */
 	ifp = TH_ROUTE_IFP(rt);
 	if (TH_IF_TYPE(ifp) != IFT_ETHER || TOEDEV(ifp) != tod)
+		return (EOPNOTSUPP);
+	if (TH_SB_TLS(so, &so->so_snd) || TH_SB_TLS(so, &so->so_rcv))
 		return (EOPNOTSUPP);
 	if (tom->sc->tt.cop_managed_offloading)
 		return (EPERM);		/* offload policies are not supported */

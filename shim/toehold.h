@@ -279,6 +279,7 @@ struct th_sockbuf {			/* a socket buffer at one moment */
 	uint32_t lowat;
 	bool shut;			/* CANTRCVMORE or CANTSENDMORE */
 	bool aio;			/* the generic path has jobs for it */
+	bool tls;			/* it is a TLS session's */
 };
 /* INP. */
 void th_sb(struct socket *, uint32_t which, struct th_sockbuf *);
@@ -427,6 +428,7 @@ int toehold_output(void *toep, struct inpcb *);		/* tod_output */
 int toehold_send_fin(void *toep, struct inpcb *);	/* tod_send_fin */
 int toehold_send_rst(void *toep, struct inpcb *);	/* tod_send_rst */
 void toehold_pcb_detach(void *toep, struct inpcb *);	/* tod_pcb_detach */
+void toehold_tls(void *toep, struct inpcb *);	/* a TLS session began */
 void toehold_nodelay(void *toep, struct inpcb *, bool on);
 
 /* ---- AIO --------------------------------------------------------------- */

@@ -511,7 +511,8 @@ th_rcv_copy(struct socket *so, struct th_pages *p, uint32_t off, uint32_t max)
 	sb = &so->so_rcv;
 	done = 0;
 	SOCKBUF_LOCK(sb);
-	max = MIN(max, sbavail(sb));
+	/* Records of a TLS session are no stream. */
+	max = TH_SB_TLS(so, sb) ? 0 : MIN(max, sbavail(sb));
 	for (m = sb->sb_mb; m != NULL && done < max; m = m->m_next) {
 		n = MIN((uint32_t)m->m_len, max - done);
 		if (n == 0)

@@ -379,8 +379,8 @@ impl<O: Os> Tx<O> {
         let closed = TxFlags::SEND_FIN | TxFlags::FIN_SENT | TxFlags::STOPPED;
         // Switched off: but not past jobs that were claimed before.
         let off = !sh.tun.tx_zcopy && !self.writes.more_to_come();
-        // Nor past those that the generic path has.
-        let off = off || os.snd_generic();
+        // Nor past those that the generic path has, or a TLS session.
+        let off = off || os.snd_generic() || os.snd_tls();
         if off || job.is_empty() || self.flags.intersects(closed) || os.snd_shut() {
             return Err(job);
         }
@@ -454,6 +454,10 @@ impl<O: Os> Tx<O> {
 
     /// Why no job may queue any more, as send(2) would say it.
     fn refusal(&self, os: &mut O, partial: bool) -> Option<Errno> {
+        if os.snd_tls() {
+            // Its bytes would go out as they are.
+            return Some(Errno::EOPNOTSUPP);
+        }
         if self.flags.contains(TxFlags::SEND_FIN) || os.snd_shut() {
             return Some(Errno::EPIPE);
         }

@@ -191,6 +191,15 @@ impl<O: Os> Conn<O> {
         }
     }
 
+    /// A TLS session of the kernel's has taken over one direction ([`Os::rcv_tls`],
+    /// [`Os::snd_tls`]): jobs claimed before end.
+    pub fn tls(&mut self, os: &mut O) {
+        if self.alive(os) {
+            self.rx.rcvd(&mut self.sh, os);
+            self.tx.pump(&mut self.sh, os);
+        }
+    }
+
     /// CPL_RX_DATA with its payload.
     pub fn rx_data(&mut self, os: &mut O, cpl: &wire::RxData, m: O::Mbuf) -> Outcome {
         if !self.alive(os) {

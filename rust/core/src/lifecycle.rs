@@ -45,7 +45,6 @@ impl<O: Os> Conn<O> {
         if !self.flags.contains(Flags::ESTABLISHED) || self.over() {
             return;
         }
-        self.sh.sets.pin(true);
         if !self.tx.fin_sent() {
             self.start_abort(os, Errno::ECONNABORTED);
         }
@@ -133,7 +132,6 @@ impl<O: Os> Conn<O> {
             let gone = self.gone(os);
             let why = abort_errno(os.tcp_state(), cpl.status);
             self.why = Some(why);
-            self.sh.sets.pin(true);
             self.tx.stop(os, why);
             self.rx.stop();
             if !gone {
@@ -164,7 +162,6 @@ impl<O: Os> Conn<O> {
         }
         self.flags |= Flags::ABORT | Flags::REQ_OWED;
         self.why = Some(why);
-        self.sh.sets.pin(true);
         self.tx.stop(os, why);
         self.rx.stop();
         let _ = self.retry_abort(os);
@@ -249,7 +246,6 @@ impl<O: Os> Conn<O> {
     /// The final CPL has come: no DMA reaches any page of the connection from here on.
     fn finish(&mut self, os: &mut O, end: End) -> Outcome {
         self.flags |= Flags::FINAL;
-        self.sh.sets.pin(false);
         self.ending = None;
         if self.flags.contains(Flags::ABORT) && !self.gone(os) {
             os.snd_flush();

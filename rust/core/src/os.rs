@@ -290,6 +290,8 @@ pub trait Os: Sized {
 
     /// Bytes in so_rcv (`sbavail`).
     fn rcv_avail(&self) -> u32;
+    /// Bytes in so_rcv, those included that a TLS session has not deciphered (`sbused`).
+    fn rcv_held(&self) -> u32;
     /// Room in so_rcv (`sbspace`), negative if over-full.
     fn rcv_space(&self) -> i32;
     /// High-water mark of so_rcv.
@@ -298,6 +300,9 @@ pub trait Os: Sized {
     fn rcv_lowat(&self) -> u32;
     /// SBS_CANTRCVMORE is set.
     fn rcv_shut(&self) -> bool;
+    /// A TLS session of the kernel's takes what arrives from so_rcv and puts there what it has
+    /// deciphered (`SB_TLS_RX`, FreeBSD 13 and later). Never off again.
+    fn rcv_tls(&self) -> bool;
     /// Reads of the generic path wait for data or are taking it: one claimed now would overtake
     /// them.
     fn rcv_generic(&self) -> bool;
@@ -358,6 +363,9 @@ pub trait Os: Sized {
     fn snd_lowat(&self) -> u32;
     /// SBS_CANTSENDMORE is set.
     fn snd_shut(&self) -> bool;
+    /// What programs write goes through a TLS session of the kernel's before it comes to so_snd
+    /// (`sb_tls_info`, FreeBSD 13 and later). Never off again.
+    fn snd_tls(&self) -> bool;
     /// Grow so_snd if autosizing is on and it is nearly full; true if it grew.
     fn snd_autosize(&mut self) -> bool;
     /// Take the socket's send I/O lock without waiting, so that no write(2) in progress is cut

@@ -146,8 +146,6 @@ pub struct PageSets<O: Os> {
     limit: u16,
     /// A set may be there that will not be found again and had a user: [`PageSets::trim`] looks.
     leaving: bool,
-    /// What had users no longer has, and the adapter may read it all the same.
-    pinned: bool,
 }
 
 impl<O: Os> PageSets<O> {
@@ -159,14 +157,7 @@ impl<O: Os> PageSets<O> {
             clock: 0,
             limit: u16::MAX,
             leaving: false,
-            pinned: false,
         }
-    }
-
-    /// so_snd is thrown away before the adapter has said its last word: it may read pages that no
-    /// mbuf refers to any more, so no set is dropped. Off once it has.
-    pub(crate) fn pin(&mut self, on: bool) {
-        self.pinned = on;
     }
 
     /// There is room for sets.
@@ -420,9 +411,6 @@ impl<O: Os> PageSets<O> {
     /// Release the sets without users, of one address space if that is given, because others
     /// need the room. To the counters that is eviction.
     pub fn relieve(&mut self, os: &mut O, space: Option<u64>) {
-        if self.pinned {
-            return;
-        }
         for i in 0..self.slots.as_ref().len() {
             let id = u16::try_from(i).unwrap_or(LOOSE);
             let its = |k: &PageKey| space.is_none_or(|s| s == k.space);
@@ -449,9 +437,6 @@ impl<O: Os> PageSets<O> {
 
     /// Drop what will not be found again and has no user; true if some has.
     fn drop_gone(&mut self, os: &mut O) -> bool {
-        if self.pinned {
-            return true;
-        }
         let mut left = false;
         for i in 0..self.slots.as_ref().len() {
             let body = self.slots.as_ref().get(i).map(|s| &s.body);
@@ -505,9 +490,6 @@ impl<O: Os> PageSets<O> {
     /// Make a slot free: of the sets without users one of `key`'s space and another generation
     /// (it will never be found again), else the longest unused.
     fn evict(&mut self, os: &mut O, key: Option<&PageKey>) -> Option<usize> {
-        if self.pinned {
-            return None;
-        }
         let mut best: Option<(usize, bool, u32)> = None;
         for (id, s) in (0_u16..).zip(self.slots.as_ref()) {
             let i = usize::from(id);

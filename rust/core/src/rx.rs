@@ -139,7 +139,8 @@ impl<O: Os> Rx<O> {
     /// # Errors
     /// Declined, for the generic path: DDP is off by [`crate::shared::Tunables::ddp`], no byte
     /// is asked for, the stream has ended, or the generic path has reads that were asked for
-    /// before. But no read is declined past those that were claimed.
+    /// before. But no read is declined past those that were claimed, unless a TLS session has
+    /// taken the stream over: these end without a byte.
     pub fn aio_read(
         &mut self,
         sh: &mut Shared<O>,
@@ -149,7 +150,7 @@ impl<O: Os> Rx<O> {
         let over =
             self.dead || ((self.fin || os.rcv_shut()) && self.quiet() && os.rcv_avail() == 0);
         // Not past jobs that were claimed before.
-        let off = self.quiet() && (!sh.tun.ddp || os.rcv_generic());
+        let off = self.quiet() && (!sh.tun.ddp || os.rcv_generic()) || os.rcv_tls();
         if off || job.is_empty() || over {
             return Err(job);
         }

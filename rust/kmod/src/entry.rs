@@ -312,6 +312,13 @@ extern "C" fn toehold_rcvd(p: *mut c_void, inp: *mut inpcb) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn toehold_tls(p: *mut c_void, inp: *mut inpcb) {
+    on_toep(p, inp, |t, mut g| {
+        let _ = Toepcb::run(t, &mut g, |conn, os| conn.tls(os));
+    });
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn toehold_output(p: *mut c_void, inp: *mut inpcb) -> i32 {
     on_toep(p, inp, |t, mut g| {
         let _ = Toepcb::run(t, &mut g, |conn, os| conn.output(os));

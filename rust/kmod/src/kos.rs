@@ -275,6 +275,14 @@ impl Os for Kos {
         self.sb(Which::Rcv).shut
     }
 
+    fn rcv_held(&self) -> u32 {
+        self.sb(Which::Rcv).used
+    }
+
+    fn rcv_tls(&self) -> bool {
+        self.sb(Which::Rcv).tls
+    }
+
     fn rcv_generic(&self) -> bool {
         self.so().is_some_and(Socket::rcv_generic)
     }
@@ -415,6 +423,10 @@ impl Os for Kos {
 
     fn snd_lowat(&self) -> u32 {
         self.sb(Which::Snd).lowat
+    }
+
+    fn snd_tls(&self) -> bool {
+        self.sb(Which::Snd).tls
     }
 
     fn snd_shut(&self) -> bool {

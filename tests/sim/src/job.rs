@@ -48,6 +48,8 @@ pub struct Book {
     pub ended: VecDeque<(JobId, Record, Ended)>,
     /// Jobs ever.
     pub count: usize,
+    /// The connection is reset, and the adapter does not read from it any more.
+    pub card_done: bool,
 }
 
 /// Shared by an end's kernel, its jobs and its program.
@@ -59,7 +61,7 @@ impl Book {
         let rec = self.jobs.remove(&id);
         let rec = rec.unwrap_or_else(|| panic!("{id:?} ends twice (I1)"));
         assert!(
-            rec.refs == 0 || rec.leaving,
+            rec.refs == 0 || rec.leaving || self.card_done,
             "{id:?} ends while mbufs refer to its pages (I3)"
         );
         assert_eq!(rec.watched, 0, "{id:?} ends while a worker looks at it");

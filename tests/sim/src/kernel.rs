@@ -17,7 +17,13 @@ impl World {
             TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck
         );
         match t.state {
-            TcpState::Closed => self.call(e, |conn, os| conn.send_rst(os)),
+            // As kmod's Toepcb::send_rst().
+            TcpState::Closed => self.call(e, |conn, os| {
+                conn.send_rst(os);
+                if conn.sending() {
+                    os.take_snd();
+                }
+            }),
             _ if fin && !t.sent_fin => {
                 self.ends[e].os.tcb.sent_fin = true;
                 self.call(e, |conn, os| conn.send_fin(os));

@@ -193,15 +193,17 @@ impl SimOs {
         self.slot_unuse(slot);
     }
 
-    /// soisdisconnected, or sbflush: so_snd is emptied. Its pages of the kernel's live on while
-    /// the adapter may read them.
-    pub fn snd_empty(&mut self) {
-        for s in self.sock.snd.drop_all() {
-            match s.job {
-                None => self.limbo.push(s),
-                Some(at) => self.unref(at),
-            }
-        }
+    /// sbflush.
+    fn snd_empty(&mut self) {
+        let segs = self.sock.snd.drop_all();
+        self.free_segs(segs);
+    }
+
+    /// Before a reset the module takes so_snd over: its mbufs live while the adapter may read
+    /// them.
+    pub fn take_snd(&mut self) {
+        let segs = self.sock.snd.drop_all();
+        self.limbo.extend(segs);
     }
 
     /// The adapter is done with the connection.
@@ -292,6 +294,12 @@ impl Os for SimOs {
     }
     fn rcv_lowat(&self) -> u32 {
         self.so().map_or(0, |s| s.rcv.lowat)
+    }
+    fn rcv_held(&self) -> u32 {
+        self.rcv_avail()
+    }
+    fn rcv_tls(&self) -> bool {
+        false
     }
     fn rcv_shut(&self) -> bool {
         self.so().is_none_or(|s| s.rcv.shut)
@@ -437,6 +445,9 @@ impl Os for SimOs {
     }
     fn snd_lowat(&self) -> u32 {
         self.so().map_or(0, |s| s.snd.lowat)
+    }
+    fn snd_tls(&self) -> bool {
+        false
     }
     fn snd_shut(&self) -> bool {
         self.so().is_none_or(|s| s.snd.shut)

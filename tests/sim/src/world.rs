@@ -419,8 +419,21 @@ impl World {
         e: usize,
         f: impl FnOnce(&mut Conn<SimOs>, &mut SimOs) -> R,
     ) -> R {
-        let End { conn, os, .. } = &mut self.ends[e];
-        f(conn, os)
+        let End { conn, os, tid, .. } = &mut self.ends[e];
+        if !os.limbo.is_empty() {
+            let c = tid.and_then(|tid| self.card.connection(tid));
+            let done = |c: t5sim::ConnInfo| {
+                use t5sim::TcpState::{Aborting, Closed, TimeWait};
+                matches!(c.state, Closed | Aborting | TimeWait)
+            };
+            let done = c.is_none_or(done);
+            os.book.borrow_mut().card_done = done;
+        }
+        let r = f(conn, os);
+        if !conn.sending() {
+            os.free_limbo();
+        }
+        r
     }
 
     pub(crate) fn submit(&mut self, q: TxQueue, wr: &[u8]) {
@@ -471,7 +484,6 @@ impl World {
         if o.final_cpl {
             assert!(!self.ends[e].over, "end {e}: two final CPLs");
             self.ends[e].over = true;
-            self.ends[e].os.free_limbo();
             let tid = self.ends[e].tid.expect("a tid");
             self.tids.remove(&tid);
             let mut b = [0; wire::TidRelease::LEN];

@@ -21,7 +21,11 @@ impl<O: Os> Rx<O> {
     pub(super) fn brief_due(&self, os: &O) -> bool {
         let alone = self.bufs.iter().all(Buf::is_empty) && self.stuck.is_none();
         let head = |j: &O::Job| j.slot().is_none() && (j.scattered() || self.hold);
-        alone && !self.brief_hold && self.queue.front().is_some_and(head) && os.rcv_avail() > 0
+        alone
+            && !os.rcv_tls()
+            && !self.brief_hold
+            && self.queue.front().is_some_and(head)
+            && os.rcv_avail() > 0
     }
 
     /// The pages for the next copy, if there is to be one.

@@ -23,7 +23,8 @@ impl<O: Os> Rx<O> {
                 }
                 // The front job had nothing, so the other's bytes are its.
                 (Buf::Back(_), Buf::Landed(..)) => {
-                    if !self.give_back(sh, os, other, u32::MAX) {
+                    let room = if os.rcv_tls() { rcv_room(os) } else { u32::MAX };
+                    if !self.give_back(sh, os, other, room) {
                         return false;
                     }
                     self.unpark(os);
@@ -81,6 +82,10 @@ impl<O: Os> Rx<O> {
         let base = sh.sets.key(a.slot).map_or(0, |k| page_off(k.addr, 0));
         let off = a.off;
         let slot = a.slot;
+        if os.rcv_tls() {
+            // For the session, not for a program.
+            return self.give_back(sh, os, i, rcv_room(os));
+        }
         // A cancelled job with no byte placed leaves so_rcv alone.
         let mut avail = os.rcv_avail();
         if n == 0 && fate == Fate::Cancel {
@@ -89,8 +94,7 @@ impl<O: Os> Rx<O> {
         if avail > 0 {
             if !os.rcv_io_trylock() {
                 // A reader is inside, who may stay until it has more: what was placed is more.
-                let room = os.rcv_hiwat().saturating_sub(avail);
-                return self.give_back(sh, os, i, room);
+                return self.give_back(sh, os, i, rcv_room(os));
             }
             avail = os.rcv_avail();
         }
@@ -246,4 +250,10 @@ impl<O: Os> Rx<O> {
             _ => Counter::RxCopiedBeforeDdp,
         }
     }
+}
+
+/// Bytes that so_rcv may take. That small mbufs use it up faster does not count: a reader may wait
+/// for all of it.
+fn rcv_room<O: Os>(os: &O) -> u32 {
+    os.rcv_hiwat().saturating_sub(os.rcv_held())
 }

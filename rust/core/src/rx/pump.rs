@@ -44,6 +44,11 @@ impl<O: Os> Rx<O> {
             self.take_back(1, Stop::Flush);
             return;
         }
+        if os.rcv_tls() {
+            self.take_back(0, Stop::Flush);
+            self.take_back(1, Stop::Flush);
+            return;
+        }
         let avail = os.rcv_avail();
         if avail == 0 {
             return;
@@ -114,6 +119,12 @@ impl<O: Os> Rx<O> {
 
     /// Nothing is posted: the first job takes what so_rcv has, or the end, or is posted.
     fn step_unposted(&mut self, sh: &mut Shared<O>, os: &mut O) -> Step {
+        if os.rcv_tls() {
+            // It was claimed before; what comes is not for its buffer.
+            let partial = self.queue.front().is_some_and(|j| j.done() > 0);
+            self.end_head(sh, os, (!partial).then_some(Errno::EOPNOTSUPP));
+            return Step::Again;
+        }
         if os.rcv_avail() > 0 {
             return self.copy(sh, os);
         }

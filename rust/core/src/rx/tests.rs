@@ -18,6 +18,7 @@ mod pages;
 mod reader;
 mod schedule;
 mod shortage;
+mod tls;
 
 /// Byte of the test stream at sequence number `seq`.
 fn byte(seq: u32) -> u8 {

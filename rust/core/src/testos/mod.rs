@@ -69,6 +69,10 @@ pub struct TestOs {
     pub rcv_lowat: u32,
     /// SBS_CANTRCVMORE.
     pub rcv_shut: bool,
+    /// A TLS session has taken over either direction.
+    pub tls: bool,
+    /// What it has not deciphered.
+    pub ciphered: Vec<u8>,
     /// A reader is inside the receive I/O lock.
     pub reader_inside: bool,
     /// The generic path has reads.
@@ -167,6 +171,8 @@ impl TestOs {
             rcv_hiwat: 64 << 10,
             rcv_lowat: 1,
             rcv_shut: false,
+            tls: false,
+            ciphered: Vec::new(),
             reader_inside: false,
             rcv_generic: false,
             rcv_locked: false,
@@ -364,8 +370,11 @@ impl Os for TestOs {
     fn rcv_avail(&self) -> u32 {
         self.rcv.len() as u32
     }
+    fn rcv_held(&self) -> u32 {
+        (self.rcv.len() + self.ciphered.len()) as u32
+    }
     fn rcv_space(&self) -> i32 {
-        self.rcv_hiwat as i32 - self.rcv.len() as i32
+        self.rcv_hiwat as i32 - self.rcv_held() as i32
     }
     fn rcv_hiwat(&self) -> u32 {
         self.rcv_hiwat
@@ -376,17 +385,25 @@ impl Os for TestOs {
     fn rcv_shut(&self) -> bool {
         self.rcv_shut
     }
+    fn rcv_tls(&self) -> bool {
+        self.tls
+    }
     fn rcv_generic(&self) -> bool {
         self.rcv_generic
     }
     fn rcv_append(&mut self, m: Vec<u8>) {
-        self.rcv.extend(m);
+        if self.tls {
+            self.ciphered.extend(m);
+        } else {
+            self.rcv.extend(m);
+        }
     }
     fn rcv_discard(&mut self, m: Vec<u8>) {
         self.discarded += m.len() as u64;
     }
     fn rcv_copy(&mut self, pages: &TestPages, off: u32, max: u32) -> u32 {
         assert!(self.rcv_locked, "so_rcv taken from without its I/O lock");
+        assert!(!self.tls, "records of a TLS session taken as a stream");
         let n = max.min(self.rcv_avail());
         let data: Vec<u8> = self.rcv.drain(..n as usize).collect();
         pages.write(off, &data);
@@ -405,7 +422,7 @@ impl Os for TestOs {
         if self.deny_mbufs {
             return Err(NoMbuf);
         }
-        self.rcv.extend(pages.read(off, len));
+        self.rcv_append(pages.read(off, len));
         self.returned += u64::from(len);
         Ok(())
     }
@@ -500,6 +517,9 @@ impl Os for TestOs {
     }
     fn snd_lowat(&self) -> u32 {
         self.snd_lowat
+    }
+    fn snd_tls(&self) -> bool {
+        self.tls
     }
     fn snd_shut(&self) -> bool {
         self.snd_shut

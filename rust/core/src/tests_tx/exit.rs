@@ -53,47 +53,6 @@ fn pages_of_a_process_that_is_gone_outlast_a_reset() {
     r.nothing_left();
 }
 
-/// The process is gone and so_snd was thrown away, so nothing refers to the pages. The adapter
-/// reads them until its last word: neither a shortage elsewhere nor the end of an address space may
-/// take them.
-#[test]
-fn pages_in_flight_outlive_so_snd() {
-    let takers: [fn(&mut Rig); 3] = [
-        |r| r.conn.relieve(&mut r.os, None),
-        |r| r.conn.relieve(&mut r.os, Some(1)),
-        |r| r.conn.forget(&mut r.os, 1),
-    ];
-    for (i, take) in takers.into_iter().enumerate() {
-        for fin in [false, true] {
-            let mut r = Rig::with_credits(255);
-            r.aio(1, ADDR, 30_000);
-            r.work();
-            r.os.leaving.insert(1);
-            assert!(r.cancel(1));
-            let wired = r.os.wired();
-            if fin {
-                // Nothing is aborted, yet the kernel lets go before all is acknowledged.
-                r.shutdown();
-                r.os.kernel_close();
-                r.conn.detach(&mut r.os);
-            } else {
-                r.drop_now();
-            }
-            assert_eq!(r.os.users_total(), 0);
-            take(&mut r);
-            assert_eq!(r.os.wired(), wired, "taker {i}, fin {fin}");
-            r.check();
-            if fin {
-                r.close_con_rpl();
-                r.peer_close();
-            } else {
-                r.abort_rpl();
-            }
-            r.nothing_left();
-        }
-    }
-}
-
 #[test]
 fn a_cancel_that_came_before_does_not_hold_up_the_exit() {
     // The kernel calls a job's cancel function once.

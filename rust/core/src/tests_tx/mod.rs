@@ -14,4 +14,5 @@ pub(crate) mod rig;
 mod rng;
 mod schedule;
 mod sgl;
+mod tls;
 mod window;

@@ -67,6 +67,12 @@ impl Os for Fake {
     fn rcv_lowat(&self) -> u32 {
         1
     }
+    fn rcv_held(&self) -> u32 {
+        self.rcv_avail()
+    }
+    fn rcv_tls(&self) -> bool {
+        self.tls
+    }
     fn rcv_shut(&self) -> bool {
         self.rcv_shut
     }
@@ -183,6 +189,9 @@ impl Os for Fake {
     }
     fn snd_lowat(&self) -> u32 {
         self.lowat
+    }
+    fn snd_tls(&self) -> bool {
+        self.tls
     }
     fn snd_shut(&self) -> bool {
         self.snd_shut

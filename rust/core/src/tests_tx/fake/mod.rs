@@ -126,6 +126,8 @@ pub(crate) struct Fake {
     locked: bool,
     // --- adapter
     out: VecDeque<Out>,
+    /// A TLS session has taken over so_snd.
+    pub(crate) tls: bool,
     acked: u64,
     /// The last payload went without SHOVE, and nobody said that more would follow.
     unpushed: bool,
@@ -196,6 +198,7 @@ impl Fake {
             users: BTreeMap::new(),
             locked: false,
             out: VecDeque::new(),
+            tls: false,
             acked: 0,
             unpushed: false,
             una: ISS,
