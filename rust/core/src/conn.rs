@@ -119,6 +119,7 @@ impl<O: Os> Conn<O> {
                 seq: SeqState::default(),
                 sets,
                 tun,
+                ulp_mode: wire::UlpMode::None,
             },
             rx: Rx::new(),
             tx: Tx::new(),

@@ -275,11 +275,12 @@ impl<O: Os> Rx<O> {
     }
 
     /// Ask for DDP.
-    fn enable(&mut self, sh: &Shared<O>, os: &mut O) {
+    fn enable(&mut self, sh: &mut Shared<O>, os: &mut O) {
         if self.enabling {
             return;
         }
         if wrs::enable(sh, os).is_ok() {
+            sh.ulp_mode = wire::UlpMode::TcpDdp;
             self.mode = Mode::Requested;
             self.enabling = true;
         } else {

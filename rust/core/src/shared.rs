@@ -1,5 +1,7 @@
 //! What both directions of a connection touch.
 
+use wire::UlpMode;
+
 use crate::os::{Os, SeqState};
 use crate::pageset::PageSets;
 
@@ -43,4 +45,7 @@ pub struct Shared<O: Os> {
     pub sets: PageSets<O>,
     /// Settings.
     pub tun: Tunables,
+    /// What payload to send is marked with: DDP from the request for it on, and for good, as
+    /// `params.ulp_mode` of FreeBSD's t4_tom from 14 on (set_ddp_ulp_mode).
+    pub ulp_mode: UlpMode,
 }

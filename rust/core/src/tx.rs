@@ -392,7 +392,7 @@ impl<O: Os> Tx<O> {
             len,
             compl,
             shove: !unsent.more && !os.more_to_come(),
-            ulp_mode: 0,
+            ulp_mode: sh.ulp_mode as u8,
             align: self.align(plen),
         };
         if let Some(d) = data {

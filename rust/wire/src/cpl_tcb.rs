@@ -30,7 +30,8 @@ impl ReplyCtrl {
         }
     }
 
-    /// No reply; `queue` is set all the same, as the FreeBSD driver does.
+    /// No reply. `queue` is named all the same: FreeBSD's t4_tom does so up to 12.x, and leaves
+    /// it 0 from 14 on in what travels inside a ULP_TX request (mk_set_tcb_field_ulp).
     #[must_use]
     pub const fn silent(queue: u16) -> Self {
         Self {

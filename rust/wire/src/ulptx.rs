@@ -300,7 +300,7 @@ const fn wrap_head(whole: usize, cpl: usize) -> [u8; WRAP_LEN] {
 /// ```
 /// # use wire::ulptx::{Compound, Inner};
 /// let mut buf = [0; Compound::len(1, 1)];
-/// let mut c = Compound::begin(&mut buf, true, 7).unwrap();
+/// let mut c = Compound::begin(&mut buf, true, 7, 300).unwrap();
 /// c.set_tcb(&wire::tcb::ddp_on(), None).unwrap();
 /// c.rx_modulate().unwrap();
 /// c.finish().unwrap();
@@ -309,6 +309,7 @@ const fn wrap_head(whole: usize, cpl: usize) -> [u8; WRAP_LEN] {
 pub struct Compound<'a> {
     rest: &'a mut [u8],
     tid: u32,
+    rxq: u16,
 }
 
 impl<'a> Compound<'a> {
@@ -319,18 +320,27 @@ impl<'a> Compound<'a> {
     }
 
     /// Start a request that fills `b` exactly ([`Compound::len`]). It is whole only once that
-    /// many messages were added.
+    /// many messages were added. `rxq` is the connection's ingress queue, by its absolute id:
+    /// each TCB update names it, whether a reply is wanted or not ([`ReplyCtrl::silent`]).
     ///
     /// # Errors
-    /// `Truncated` if there is no room for the header, `Field` for a tid of more than 20 bits
-    /// or a buffer that cannot be a work request: no multiple of 16, or over 4080 bytes.
-    pub fn begin(b: &'a mut [u8], atomic: bool, tid: u32) -> Result<Compound<'a>, WireError> {
+    /// `Truncated` if there is no room for the header, `Field` for a tid of more than 20 bits,
+    /// a queue of more than 10, or a buffer that cannot be a work request: no multiple of 16,
+    /// or over 4080 bytes.
+    pub fn begin(
+        b: &'a mut [u8],
+        atomic: bool,
+        tid: u32,
+        rxq: u16,
+    ) -> Result<Compound<'a>, WireError> {
         fit32("tid", tid, FLOWID_BITS)?;
+        ReplyCtrl::silent(rxq).to_bits()?;
         let len = b.len();
         put_ulptx_hdr(b, len, atomic)?;
         Ok(Compound {
             rest: b.get_mut(WR_HDR_LEN..).unwrap_or_default(),
             tid,
+            rxq,
         })
     }
 
@@ -347,16 +357,16 @@ impl<'a> Compound<'a> {
         m.try_into().or(Err(WireError::Truncated { need: N, have }))
     }
 
-    /// Add a TCB update. With `reply` (queue, cookie) the adapter answers SET_TCB_RPL.
+    /// Add a TCB update. With a cookie the adapter answers SET_TCB_RPL, which carries it.
     ///
     /// # Errors
-    /// `Truncated` if the request is full, `Field` for a word, queue or cookie that is too wide:
-    /// nothing is added then.
-    pub fn set_tcb(&mut self, u: &TcbUpdate, reply: Option<(u16, u8)>) -> Result<(), WireError> {
+    /// `Truncated` if the request is full, `Field` for a word or cookie that is too wide: nothing
+    /// is added then.
+    pub fn set_tcb(&mut self, u: &TcbUpdate, cookie: Option<u8>) -> Result<(), WireError> {
         const HEAD: [u8; WRAP_LEN] = wrap_head(SET_TCB_LEN, SetTcbField::CPL_LEN);
-        let (reply, cookie) = match reply {
-            Some((queue, cookie)) => (ReplyCtrl::reply_to(queue), cookie),
-            None => (ReplyCtrl::silent(0), 0),
+        let (reply, cookie) = match cookie {
+            Some(cookie) => (ReplyCtrl::reply_to(self.rxq), cookie),
+            None => (ReplyCtrl::silent(self.rxq), 0),
         };
         let mut cpl = [0; SetTcbField::CPL_LEN];
         let TcbUpdate {

@@ -404,7 +404,7 @@ fn modulate(tid: u32) -> Inner {
 }
 
 fn enable(b: &mut [u8]) -> Result<(), WireError> {
-    let mut c = Compound::begin(b.get_mut(..96).unwrap_or_default(), true, 7)?;
+    let mut c = Compound::begin(b.get_mut(..96).unwrap_or_default(), true, 7, 0x14d)?;
     c.set_tcb(&ddp_on(), None)?;
     c.rx_modulate()?;
     c.finish()
@@ -412,7 +412,7 @@ fn enable(b: &mut [u8]) -> Result<(), WireError> {
 
 const ENABLE: &str = "04800000 00000006 00000000 00000000
                       04000000 00000003 81000000 00000018
-                      05000007 8000001b 00000003 03050000 00000002 02000000
+                      05000007 814d001b 00000003 03050000 00000002 02000000
                       80000000 00000000
                       04000000 00000002 81000000 00000008
                       0d000007 08000000
@@ -437,9 +437,8 @@ fn compound_known_bytes() {
 #[test]
 fn compound_with_a_reply_known_bytes() {
     let mut b = [0xa5; Compound::len(1, 0)];
-    let mut c = Compound::begin(&mut b, false, 0xf_ffff).expect("room");
-    c.set_tcb(&invalidate(DdpBuf::B1), Some((0x3ff, 3)))
-        .expect("room");
+    let mut c = Compound::begin(&mut b, false, 0xf_ffff, 0x3ff).expect("room");
+    c.set_tcb(&invalidate(DdpBuf::B1), Some(3)).expect("room");
     c.finish().expect("full");
     let want = hex("04000000 00000004 00000000 00000000
                     04000000 00000003 81000000 00000018
@@ -470,7 +469,7 @@ fn compound_lengths() {
 fn compound_writes_every_byte() {
     let build = |fill: u8| {
         let mut b = [fill; Compound::len(3, 1)];
-        let mut c = Compound::begin(&mut b, true, 3).expect("room");
+        let mut c = Compound::begin(&mut b, true, 3, 5).expect("room");
         for u in arm(DdpBuf::B1, 0x1240, 5, 4096, true, true) {
             c.set_tcb(&u, None).expect("room");
         }
@@ -485,7 +484,7 @@ fn compound_writes_every_byte() {
 fn compound_arms_a_buffer_of_a_tcb() {
     for buf in [DdpBuf::B0, DdpBuf::B1] {
         let mut b = [0; Compound::len(3, 1)];
-        let mut c = Compound::begin(&mut b, true, 3).expect("room");
+        let mut c = Compound::begin(&mut b, true, 3, 5).expect("room");
         for u in arm(buf, 0x4000_1240, 0x80_0001, 0xff_f000, true, false) {
             c.set_tcb(&u, None).expect("room");
         }
@@ -517,7 +516,7 @@ fn compound_arms_a_buffer_of_a_tcb() {
 #[test]
 fn compound_that_is_full_refuses_more_and_keeps_what_it_has() {
     let mut b = [0; Compound::len(1, 1)];
-    let mut c = Compound::begin(&mut b, true, 7).expect("room");
+    let mut c = Compound::begin(&mut b, true, 7, 0x14d).expect("room");
     c.set_tcb(&ddp_on(), None).expect("room");
     let full = c.set_tcb(&coalesce_off(), None);
     assert_eq!(full, Err(WireError::Truncated { need: 48, have: 32 }));
@@ -534,7 +533,7 @@ fn compound_that_is_full_refuses_more_and_keeps_what_it_has() {
 #[test]
 fn compound_that_is_not_full_does_not_finish() {
     let mut b = [0; Compound::len(2, 1)];
-    let mut c = Compound::begin(&mut b, true, 7).expect("room");
+    let mut c = Compound::begin(&mut b, true, 7, 0x14d).expect("room");
     c.set_tcb(&ddp_on(), None).expect("room");
     assert_eq!(
         c.finish(),
@@ -548,9 +547,8 @@ fn compound_that_is_not_full_does_not_finish() {
 #[test]
 fn compound_refuses_wide_fields_and_adds_nothing_then() {
     let mut b = [0; Compound::len(1, 1)];
-    let mut c = Compound::begin(&mut b, true, 7).expect("room");
-    assert_eq!(refused(c.set_tcb(&ddp_on(), Some((0x400, 1)))), "queue");
-    assert_eq!(refused(c.set_tcb(&ddp_on(), Some((1, 8)))), "cookie");
+    let mut c = Compound::begin(&mut b, true, 7, 0x14d).expect("room");
+    assert_eq!(refused(c.set_tcb(&ddp_on(), Some(8))), "cookie");
     let beyond = TcbUpdate {
         word: 32,
         mask: 0,
@@ -564,13 +562,16 @@ fn compound_refuses_wide_fields_and_adds_nothing_then() {
 
 #[test]
 fn compound_begin_refuses_a_buffer_that_is_no_work_request() {
-    let begin = |n: usize, tid: u32| Compound::begin(&mut vec![0; n], true, tid).map(drop);
+    let begin_on =
+        |n: usize, tid: u32, rxq: u16| Compound::begin(&mut vec![0; n], true, tid, rxq).map(drop);
+    let begin = |n: usize, tid: u32| begin_on(n, tid, 0x3ff);
     for have in 0..16 {
         assert_eq!(begin(have, 0), Err(WireError::Truncated { need: 16, have }));
     }
     assert_eq!(refused(begin(40, 0)), "len");
     assert_eq!(refused(begin(4096, 0)), "len");
     assert_eq!(refused(begin(64, 1 << 20)), "tid");
+    assert_eq!(refused(begin_on(64, 7, 0x400)), "queue");
     assert_eq!(begin(4080, (1 << 20) - 1), Ok(()));
 }
 
@@ -683,7 +684,7 @@ fn compound_parse_ends_at_a_message_that_makes_no_sense() {
 fn compound_round_trips() {
     let mut r = Rng::new(0xc0de);
     for round in 0..ROUNDS {
-        let tid = r.bits(20);
+        let (tid, rxq) = (r.bits(20), r.bits(10) as u16);
         let atomic = r.bool();
         let want: Vec<Inner> = (0..r.below(11))
             .map(|_| match r.below(3) {
@@ -695,7 +696,7 @@ fn compound_round_trips() {
                         mask: r.u64(),
                         value: r.u64(),
                     },
-                    reply: (which == 1).then(|| (r.bits(10) as u16, r.u8() & 7)),
+                    reply: (which == 1).then(|| (rxq, r.u8() & 7)),
                 },
             })
             .collect();
@@ -704,10 +705,12 @@ fn compound_round_trips() {
             .filter(|m| matches!(m, Inner::RxDataAck(_)))
             .count();
         let mut b = vec![0xa5; Compound::len(want.len() - acks, acks)];
-        let mut c = Compound::begin(&mut b, atomic, tid).expect("room");
+        let mut c = Compound::begin(&mut b, atomic, tid, rxq).expect("room");
         for m in &want {
             match m {
-                Inner::SetTcb { update, reply, .. } => c.set_tcb(update, *reply).expect("room"),
+                Inner::SetTcb { update, reply, .. } => {
+                    c.set_tcb(update, reply.map(|r| r.1)).expect("room");
+                }
                 Inner::RxDataAck(_) => c.rx_modulate().expect("room"),
             }
         }

@@ -15,6 +15,7 @@ use toehold_core::os::{
 use toehold_core::pageset::Slot;
 use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::sgl::Sgl;
+use toehold_core::testos::Sent;
 
 use crate::job::{self, Ended, SimJob, SimJobs};
 use crate::mem::{self, SimPages};
@@ -77,6 +78,8 @@ pub struct SimOs {
     pub host: usize,
     /// Work requests not yet with the adapter.
     pub wrs: VecDeque<(Queue, Vec<u8>)>,
+    /// What holds of all of them.
+    pub sent: Sent,
     /// A retry is wanted.
     pub retry: bool,
     /// The worker is wanted.
@@ -122,6 +125,7 @@ impl SimOs {
             pods: Rc::clone(pods),
             host,
             wrs: VecDeque::new(),
+            sent: Sent::default(),
             retry: false,
             kicked: false,
             pressure: false,
@@ -237,15 +241,12 @@ impl Os for SimOs {
     type Slots = Vec<Slot<SimPages>>;
 
     fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
-        assert!(
-            len > 0 && len <= 512 && len.is_multiple_of(16),
-            "work request of {len} bytes"
-        );
         if self.refuse(self.short.wr) {
             return Err(NoWr);
         }
         let mut b = vec![0; len];
         fill(&mut b);
+        self.sent.check(&b);
         self.wrs.push_back((q, b));
         Ok(())
     }

@@ -94,14 +94,14 @@ pub(crate) fn enable<O: Os>(sh: &Shared<O>, os: &mut O) -> Result<(), NoWr> {
     // The connection was opened as plain TCP, and words 26 to 31 may hold another mode's state.
     wr::send(os, Queue::Ctrl, Compound::len(7, 0), |b| {
         emitted((|| {
-            let mut c = Compound::begin(b, true, tid)?;
+            let mut c = Compound::begin(b, true, tid, rxq)?;
             for u in &wire::ddp_clear() {
                 c.set_tcb(u, None)?;
             }
             c.set_tcb(&wire::ulp_mode_tcpddp(), None)?;
             c.set_tcb(&wire::rx_flow_control_ddp(), None)?;
             c.set_tcb(&wire::ddp_on(), None)?;
-            c.set_tcb(&wire::coalesce_off(), Some((rxq, COOKIE_DDP0)))
+            c.set_tcb(&wire::coalesce_off(), Some(COOKIE_DDP0))
         })());
     })
 }
@@ -122,12 +122,12 @@ pub(crate) struct Arm {
 
 /// Post a buffer: tag, place, flags and a nudge, in one atomic request.
 pub(crate) fn arm<O: Os>(sh: &Shared<O>, os: &mut O, slot: u16, a: Arm) -> Result<(), NoWr> {
-    let tid = sh.id.tid;
+    let (tid, rxq) = (sh.id.tid, sh.id.rxq);
     let tag = sh.sets.pods(slot).map_or(0, tag_of);
     let updates = wire::arm(a.buf, tag, a.off, a.end, a.only, a.flush);
     wr::send(os, Queue::Ctrl, Compound::len(3, 1), |b| {
         emitted((|| {
-            let mut c = Compound::begin(b, true, tid)?;
+            let mut c = Compound::begin(b, true, tid, rxq)?;
             for u in &updates {
                 c.set_tcb(u, None)?;
             }

@@ -21,10 +21,12 @@ use crate::shared::{ConnId, Shared, Tunables};
 mod job;
 mod mem;
 mod rng;
+mod sent;
 
 pub use job::{TestJob, TestJobs};
 pub use mem::{Mem, PAGE, TestPages};
 pub use rng::Rng;
+pub use sent::Sent;
 
 /// Slots of page sets a test connection has.
 pub const SLOTS: usize = 16;
@@ -135,6 +137,7 @@ pub struct TestOs {
     /// Pages that may still be wired by [`Os::charge_pages`] at a time.
     pub page_budget: u32,
     next_job: usize,
+    sent: Sent,
 }
 
 impl Default for TestOs {
@@ -203,6 +206,7 @@ impl TestOs {
             users: [0; SLOTS],
             page_budget: u32::MAX,
             next_job: 1,
+            sent: Sent::default(),
         }
     }
 
@@ -250,6 +254,7 @@ impl TestOs {
             },
             sets: PageSets::new(TestOs::slots()),
             tun: TestOs::tunables(),
+            ulp_mode: wire::UlpMode::None,
         }
     }
 
@@ -331,13 +336,10 @@ impl Os for TestOs {
     type Slots = Vec<Slot<TestPages>>;
 
     fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
-        assert!(
-            len > 0 && len <= 512 && len.is_multiple_of(16),
-            "WR of {len} bytes"
-        );
         self.wr_budget = self.wr_budget.checked_sub(1).ok_or(NoWr)?;
         let mut b = std::vec![0; len];
         fill(&mut b);
+        self.sent.check(&b);
         self.wrs.push_back((q, b));
         Ok(())
     }

@@ -589,7 +589,7 @@ fn a_plain_connection_can_be_switched_to_ddp() {
     r.send_pattern(a, 1, 0, 1000);
     r.recv_bytes(b, 1000);
     let mut wr = vec![0; wire::ulptx::Compound::len(6, 0)];
-    let mut c = wire::ulptx::Compound::begin(&mut wr, true, b).unwrap();
+    let mut c = wire::ulptx::Compound::begin(&mut wr, true, b, RXQ_B).unwrap();
     for u in wire::tcb::ddp_clear() {
         c.set_tcb(&u, None).unwrap();
     }

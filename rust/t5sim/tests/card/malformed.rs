@@ -22,9 +22,9 @@ fn wrs(r: &Rig, tid: u32) -> Vec<Vec<u8>> {
         ),
     ];
     let mut wr = vec![0; wire::ulptx::Compound::len(3, 1)];
-    let mut c = wire::ulptx::Compound::begin(&mut wr, true, tid).unwrap();
+    let mut c = wire::ulptx::Compound::begin(&mut wr, true, tid, RXQ_B).unwrap();
     for u in wire::tcb::arm(wire::DdpBuf::B0, 0, 0, 5000, true, false) {
-        c.set_tcb(&u, Some((RXQ_B, 2))).unwrap();
+        c.set_tcb(&u, Some(2)).unwrap();
     }
     c.rx_modulate().unwrap();
     v.push(wr);

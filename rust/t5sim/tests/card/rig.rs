@@ -765,7 +765,7 @@ impl Rig {
         let mut ups = wire::tcb::arm(buf, tag, at, len, only, false);
         ups[2].value |= buf.flag(extra);
         let mut wr = vec![0xa5; wire::ulptx::Compound::len(3, 1)];
-        let mut c = wire::ulptx::Compound::begin(&mut wr, true, tid).unwrap();
+        let mut c = wire::ulptx::Compound::begin(&mut wr, true, tid, RXQ_B).unwrap();
         for u in &ups {
             c.set_tcb(u, None).unwrap();
         }

@@ -19,16 +19,13 @@ impl Os for Fake {
     type Slots = Vec<Slot<FPages>>;
 
     fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
-        assert!(
-            len.is_multiple_of(16) && len <= 512 && len > 0,
-            "length {len}"
-        );
         if self.no_wr > 0 {
             self.no_wr -= 1;
             return Err(NoWr);
         }
         let mut b = vec![0; len];
         fill(&mut b);
+        self.checked.check(&b);
         if self.final_cpl {
             self.errors
                 .push("a work request after the final CPL".into());

@@ -13,6 +13,7 @@ use std::{format, vec};
 
 use crate::errno::Errno;
 use crate::os::*;
+use crate::testos::Sent;
 
 mod jobs;
 mod kernel;
@@ -125,6 +126,7 @@ pub(crate) struct Fake {
     users: BTreeMap<u16, u32>,
     locked: bool,
     // --- adapter
+    checked: Sent,
     out: VecDeque<Out>,
     /// A TLS session has taken over so_snd.
     pub(crate) tls: bool,
@@ -197,6 +199,7 @@ impl Fake {
             jobs: BTreeMap::new(),
             users: BTreeMap::new(),
             locked: false,
+            checked: Sent::default(),
             out: VecDeque::new(),
             tls: false,
             acked: 0,
