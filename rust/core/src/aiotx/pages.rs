@@ -242,8 +242,9 @@ impl<O: Os> Tx<O> {
         } else if !w.ahead {
             match filled {
                 Ok(slot) => {
-                    // It may have found its pages in the cache meanwhile.
-                    let needy = |j: &O::Job| j.id() == w.job && j.slot().is_none();
+                    // It may have found its pages in the cache meanwhile, and be past them.
+                    let at_it = |j: &O::Job| piece(sh, j, slot).is_some();
+                    let needy = |j: &O::Job| j.id() == w.job && j.slot().is_none() && at_it(j);
                     if let Some(job) = self.writes.parked.find_mut(needy) {
                         give(os, slot, job);
                     }

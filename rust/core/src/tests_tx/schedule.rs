@@ -17,6 +17,13 @@ fn any_schedule() {
     seeds(400, |seed| schedule(&mut Rng::new(seed)));
 }
 
+/// Pages come for a piece of a job that the cache has served meanwhile: the job is past it, and would
+/// have stood there for ever with a page set that is none of its own.
+#[test]
+fn pages_come_for_a_piece_that_is_done() {
+    schedule(&mut Rng::new(0x5416_c12d_7c7a_b400)).unwrap();
+}
+
 fn schedule(g: &mut Rng) -> Result<(), String> {
     let mut r = Rig::with_credits(g.range(16, 255) as u16);
     r.os.hiwat = g.range(3000, 300_000) as u32;
