@@ -43,6 +43,7 @@ static const struct {
 	{ "cancel_short", "jobs cancelled after something moved" },
 	{ "cancel_late", "reads found full when they were taken back" },
 	{ "bad_cpls", "connections closed for a message that made no sense" },
+	{ "bad_wrs", "work requests that could not be built" },
 	{ "listen_rejects", "SYNs that were not offloaded" },
 	{ "l2_failures", "work requests dropped for want of a next hop" },
 };

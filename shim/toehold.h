@@ -131,9 +131,9 @@ void th_log(struct th_tom *, const char *msg, size_t len, uint64_t a,
     uint64_t b);
 
 /* Number of event counters; names and descriptions stand in stats.c. */
-#define TH_NCOUNTERS	29
+#define TH_NCOUNTERS	30
 /* The first so many are about connections, the others come before there is one. */
-#define TH_NCONN_COUNTERS	27
+#define TH_NCONN_COUNTERS	28
 
 /*
  * C: module load on one adapter (a synchronized operation: may sleep).  The

@@ -108,7 +108,7 @@ static const char *const counters[] = {
 	"cache_misses", "cache_evictions", "wired_pages", "wired_pages_max",
 	"ppods_used", "ppods_used_max", "ppods_written", "ppod_wrs",
 	"toepcbs", "toepcbs_max", "wrs", "no_ppods", "no_wr", "cancel_clean",
-	"cancel_short", "bad_cpls", "listen_rejects", "l2_failures",
+	"cancel_short", "bad_cpls", "bad_wrs", "listen_rejects", "l2_failures",
 };
 
 static void

@@ -5,6 +5,8 @@
 
 use bitflags::bitflags;
 
+use wire::WireError;
+
 use crate::errno::Errno;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Job, JobId, Os, SeqState};
@@ -120,6 +122,7 @@ impl<O: Os> Conn<O> {
                 sets,
                 tun,
                 ulp_mode: wire::UlpMode::None,
+                wrs: crate::wr::Wrs::default(),
             },
             rx: Rx::new(),
             tx: Tx::new(),
@@ -157,7 +160,7 @@ impl<O: Os> Conn<O> {
         };
         let gone = self.gone(os);
         self.tx
-            .established(&self.sh, os, init.wr_credits, init.tx, !gone);
+            .established(&mut self.sh, os, init.wr_credits, init.tx, !gone);
         if gone {
             self.start_abort(os, Errno::ECONNABORTED);
             return Outcome::NONE;
@@ -344,6 +347,9 @@ impl<O: Os> Conn<O> {
         if !self.flags.contains(Flags::ESTABLISHED) || self.over() {
             return Outcome::NONE;
         }
+        if let Some(o) = self.unbuilt(os) {
+            return o;
+        }
         let o = self.retry_abort(os);
         if self.alive(os) {
             self.rx.retry(&mut self.sh, os);
@@ -434,7 +440,7 @@ impl<O: Os> Conn<O> {
 
     fn judge(&mut self, os: &mut O, r: Result<(), BadCpl>) -> Outcome {
         match r {
-            Ok(()) => Outcome::NONE,
+            Ok(()) => self.unbuilt(os).unwrap_or_default(),
             // Payload is thrown away during an abort, so numbers cannot fit any more.
             Err(_) if self.flags.contains(Flags::ABORT) => Outcome::NONE,
             Err(bad) => self.bad_cpl_for(os, bad),
@@ -444,6 +450,25 @@ impl<O: Os> Conn<O> {
     /// The adapter said what cannot be: this one connection is closed.
     pub(crate) fn bad_cpl(&mut self, os: &mut O) -> Outcome {
         self.bad_cpl_for(os, BadCpl("a CPL that cannot come in this state"))
+    }
+
+    /// A work request could not be built, and never will be: this one connection is closed.
+    fn unbuilt(&mut self, os: &mut O) -> Option<Outcome> {
+        let e = self.sh.wrs.take_unbuilt()?;
+        let tid = self.sh.id.tid;
+        os.complain(
+            tid,
+            "a work request cannot be built; the field without room is",
+        );
+        os.complain(
+            tid,
+            match e {
+                WireError::Field { name, .. } => name,
+                WireError::Truncated { .. } => "its length",
+                WireError::Opcode { .. } => "its opcode",
+            },
+        );
+        Some(self.give_up(os, Errno::ECONNABORTED))
     }
 
     fn bad_cpl_for(&mut self, os: &mut O, bad: BadCpl) -> Outcome {

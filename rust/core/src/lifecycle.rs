@@ -7,6 +7,8 @@ use crate::conn::{Conn, End, Flags, Outcome};
 use crate::errno::Errno;
 use crate::os::{Counter, Os, TcpState};
 use crate::status::abort_errno;
+use crate::tx::Tx;
+use crate::wr::NotSent;
 
 impl<O: Os> Conn<O> {
     /// `tod_send_fin`: close our direction once all data is handed over.
@@ -189,29 +191,37 @@ impl<O: Os> Conn<O> {
         if !self.flags.contains(Flags::ABORT) || self.over() {
             return Outcome::NONE;
         }
-        let mut short = false;
         if self.flags.contains(Flags::RPL_OWED) {
-            if self.tx.send_abort_rpl(&self.sh, os) {
-                self.flags.remove(Flags::RPL_OWED);
-            } else {
-                short = true;
+            match Tx::send_abort_rpl(&mut self.sh, os) {
+                Ok(()) => self.flags.remove(Flags::RPL_OWED),
+                Err(NotSent::NoWr) => os.retry_later(),
+                Err(NotSent::Unbuilt) => return self.nameless(os),
             }
         }
         if self.flags.contains(Flags::REQ_OWED) {
-            if self.tx.send_abort_req(&self.sh, os) {
-                self.flags.remove(Flags::REQ_OWED);
-                self.flags |= Flags::REQ_SENT;
-            } else {
-                short = true;
+            match self.tx.send_abort_req(&mut self.sh, os) {
+                Ok(()) => {
+                    self.flags.remove(Flags::REQ_OWED);
+                    self.flags |= Flags::REQ_SENT;
+                }
+                Err(NotSent::NoWr) => os.retry_later(),
+                Err(NotSent::Unbuilt) => return self.nameless(os),
             }
-        }
-        if short {
-            os.retry_later();
         }
         let waiting = Flags::REQ_OWED | Flags::REQ_SENT | Flags::RPL_OWED;
         if self.flags.contains(Flags::LAST) && !self.flags.intersects(waiting) {
             return self.finish(os, End::None);
         }
+        Outcome::NONE
+    }
+
+    /// Of all that is in an abort only the tid can be what no request has room for, and then none
+    /// was ever sent: the adapter knows of no page, and there is no answer to wait for. The
+    /// abort is over with the next retry, whose caller sees to the outcome.
+    fn nameless(&mut self, os: &mut O) -> Outcome {
+        self.flags.remove(Flags::REQ_OWED | Flags::RPL_OWED);
+        self.flags |= Flags::LAST;
+        os.retry_later();
         Outcome::NONE
     }
 

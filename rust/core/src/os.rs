@@ -242,6 +242,9 @@ pub enum Counter {
     CancelLate,
     /// Connections closed because the adapter sent nonsense.
     BadCpl,
+    /// Work requests that could not be built. The connection is closed, and may be for a bad
+    /// setting of the adapter.
+    BadWr,
     /// Number of counters.
     Count,
 }
@@ -262,12 +265,11 @@ pub trait Os: Sized {
 
     // --- adapter -------------------------------------------------------------------------
 
-    /// Reserve `len` bytes (a multiple of 16, at most 512) in queue `q`, let `fill` write all of
-    /// it, and submit it. `fill` gets exactly `len` zeroed bytes.
+    /// Submit a work request, whole as it is (a multiple of 16 bytes, at most 512), to queue `q`.
     ///
     /// # Errors
-    /// [`NoWr`]: nothing was sent; `fill` was not called.
-    fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr>;
+    /// [`NoWr`]: nothing was sent.
+    fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr>;
 
     /// Layout of the adapter's page-pod memory.
     fn geometry(&self) -> Geometry;

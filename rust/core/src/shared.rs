@@ -4,6 +4,7 @@ use wire::UlpMode;
 
 use crate::os::{Os, SeqState};
 use crate::pageset::PageSets;
+pub use crate::wr::Wrs;
 
 /// Who the connection is on the adapter. Constant once established.
 #[derive(Clone, Copy, Debug)]
@@ -48,4 +49,6 @@ pub struct Shared<O: Os> {
     /// What payload to send is marked with: DDP from the request for it on, and for good, as
     /// `params.ulp_mode` of FreeBSD's t4_tom from 14 on (set_ddp_ulp_mode).
     pub ulp_mode: UlpMode,
+    /// Work requests.
+    pub wrs: Wrs,
 }

@@ -19,7 +19,7 @@ use crate::os::{Counter, Os, Queue};
 use crate::sgl::{MAX_SEGS, Sgl};
 use crate::shared::Shared;
 use crate::txcredits::{MAX_WR_CREDITS, MIN_TX_CREDITS, TxCredits};
-use crate::wr;
+use crate::wr::NotSent;
 
 /// Payload bytes that go as immediate data: what one 64-byte descriptor holds beside the header.
 pub const MAX_IMM: u32 = 48;
@@ -133,7 +133,7 @@ impl<O: Os> Tx<O> {
     /// it already and it is only to be aborted.
     pub(crate) fn established(
         &mut self,
-        sh: &Shared<O>,
+        sh: &mut Shared<O>,
         os: &mut O,
         wr_credits: u16,
         params: TxParams,
@@ -144,7 +144,7 @@ impl<O: Os> Tx<O> {
         self.writes.open(params.wnd, params.sndbuf);
         self.acked = sh.seq.snd_una;
         self.flags.set(TxFlags::FLOWC_SEQ, seq);
-        if !self.send_flowc(sh, os) {
+        if self.send_flowc(sh, os).is_err() {
             os.retry_later();
         }
     }
@@ -212,7 +212,7 @@ impl<O: Os> Tx<O> {
     pub fn retry(&mut self, sh: &mut Shared<O>, os: &mut O) {
         self.writes.retry(os);
         self.writes.acked(os, self.acked);
-        if !self.flags.contains(TxFlags::FLOWC_SENT) && !self.send_flowc(sh, os) {
+        if self.send_flowc(sh, os).is_err() {
             os.retry_later();
             return;
         }
@@ -371,12 +371,11 @@ impl<O: Os> Tx<O> {
         }
         let zcopy = os.snd_zcopy_octets(plen);
         let imm = zcopy == 0 && plen <= max_imm_payload(credits);
-        let mut data = [0u8; MAX_IMM as usize];
-        let data = data.get_mut(..plen as usize).filter(|_| imm);
-        let len = match &data {
-            Some(d) => (OfldTxData::HDR_LEN + d.len()).next_multiple_of(16),
-            None => (OfldTxData::HDR_LEN + wire::dsgl_len(sgl.segs().len())).next_multiple_of(16),
+        let body = match imm {
+            true => plen as usize,
+            false => wire::dsgl_len(sgl.segs().len()),
         };
+        let len = (OfldTxData::HDR_LEN + body).next_multiple_of(16);
         let cost = (len / 16) as u8;
         let used = u64::from(os.snd_used());
         let quiet = self.cred.plen_nocompl().saturating_add(plen);
@@ -395,26 +394,21 @@ impl<O: Os> Tx<O> {
             ulp_mode: sh.ulp_mode as u8,
             align: self.align(plen),
         };
-        if let Some(d) = data {
-            os.snd_peek(d);
-            let d = &*d;
-            let r = wr::send(os, Queue::Ofld, len, |b| {
-                let _ = wr.emit(b);
-                let to = b.get_mut(OfldTxData::HDR_LEN..OfldTxData::HDR_LEN + d.len());
-                let _ = to.map(|to| to.copy_from_slice(d));
-            });
-            if r.is_err() {
-                return Pass::NoWr;
-            }
+        let sent = if imm {
+            let mut data = [0; MAX_IMM as usize];
+            let data = data.get_mut(..plen as usize).unwrap_or_default();
+            os.snd_peek(data);
+            let mut buf = [0; OfldTxData::HDR_LEN + OfldTxData::MAX_IMM];
+            let buf = buf.get_mut(..len).unwrap_or_default();
+            sh.wrs.send(os, Queue::Ofld, buf, |b| wr.emit_imm(data, b))
         } else {
-            let r = wr::send(os, Queue::Ofld, len, |b| {
-                let _ = wr.emit(b);
-                let to = b.get_mut(OfldTxData::HDR_LEN..);
-                let _ = to.map(|to| wire::emit_dsgl(sgl.segs(), to));
-            });
-            if r.is_err() {
-                return Pass::NoWr;
-            }
+            let mut buf = [0; wire::MAX_WR_LEN];
+            let buf = buf.get_mut(..len).unwrap_or_default();
+            sh.wrs
+                .send(os, Queue::Ofld, buf, |b| wr.emit_dsgl(sgl.segs(), b))
+        };
+        if sent.is_err() {
+            return Pass::NoWr;
         }
         // Cannot fail: `credits` bounds the work request, `max` its payload.
         let _ = self.cred.take(cost, plen, compl);
@@ -473,9 +467,8 @@ impl<O: Os> Tx<O> {
             return;
         }
         let req = CloseConReq { tid: sh.id.tid };
-        let sent = wr::send(os, Queue::Ofld, CloseConReq::LEN, |b| {
-            let _ = req.emit(b);
-        });
+        let mut buf = [0; CloseConReq::LEN];
+        let sent = sh.wrs.send(os, Queue::Ofld, &mut buf, |b| req.emit(b));
         if sent.is_err() {
             os.retry_later();
             return;
@@ -484,10 +477,10 @@ impl<O: Os> Tx<O> {
         self.flags |= TxFlags::FIN_SENT;
     }
 
-    /// Introduce the connection to the firmware, if not done. False: no work request.
-    fn send_flowc(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
+    /// Introduce the connection to the firmware, if not done.
+    fn send_flowc(&mut self, sh: &mut Shared<O>, os: &mut O) -> Result<(), NotSent> {
         if self.flags.contains(TxFlags::FLOWC_SENT) {
-            return true;
+            return Ok(());
         }
         let all = [
             (FlowcParam::PfnVfn, u32::from(sh.id.pf) << 8),
@@ -511,45 +504,37 @@ impl<O: Os> Tx<O> {
             tid: sh.id.tid,
             params,
         };
-        let sent = wr::send(os, Queue::Ofld, len, |b| {
-            let _ = flowc.emit(b);
-        });
-        if sent.is_err() {
-            return false;
-        }
+        let mut buf = [0; Flowc::len(8)];
+        let buf = buf.get_mut(..len).unwrap_or_default();
+        sh.wrs
+            .send(os, Queue::Ofld, buf, |b| flowc.emit(b).map(drop))?;
         let _ = self.cred.take((len / 16) as u8, 0, false);
         self.flags |= TxFlags::FLOWC_SENT;
-        true
+        Ok(())
     }
 
-    /// CPL_ABORT_REQ; its credits are kept aside. False: no work request.
-    pub(crate) fn send_abort_req(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
-        if !self.send_flowc(sh, os) {
-            return false;
-        }
+    /// CPL_ABORT_REQ; its credits are kept aside.
+    pub(crate) fn send_abort_req(&mut self, sh: &mut Shared<O>, os: &mut O) -> Result<(), NotSent> {
+        self.send_flowc(sh, os)?;
         let req = AbortReq {
             tid: sh.id.tid,
             rsvd0: sh.seq.snd_nxt,
             rsvd1: u8::from(!self.data_sent()),
             cmd: AbortCmd::SEND_RST,
         };
-        wr::send(os, Queue::Ofld, AbortReq::LEN, |b| {
-            let _ = req.emit(b);
-        })
-        .is_ok()
+        let mut buf = [0; AbortReq::LEN];
+        sh.wrs.send(os, Queue::Ofld, &mut buf, |b| req.emit(b))
     }
 
-    /// CPL_ABORT_RPL. False: no work request.
-    pub(crate) fn send_abort_rpl(&mut self, sh: &Shared<O>, os: &mut O) -> bool {
+    /// CPL_ABORT_RPL.
+    pub(crate) fn send_abort_rpl(sh: &mut Shared<O>, os: &mut O) -> Result<(), NotSent> {
         let rpl = AbortRpl {
             tid: sh.id.tid,
             cmd: AbortCmd::NO_RST,
             ..AbortRpl::default()
         };
-        wr::send(os, Queue::Ofld, AbortRpl::LEN, |b| {
-            let _ = rpl.emit(b);
-        })
-        .is_ok()
+        let mut buf = [0; AbortRpl::LEN];
+        sh.wrs.send(os, Queue::Ofld, &mut buf, |b| rpl.emit(b))
     }
 }
 

@@ -5,12 +5,12 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use kpi::mem::{Arc, Last, Link, Linked, Slice, Sole, Stack, Wait};
 use kpi::mtx::Mutex;
-use kpi::tom::{Gauge, Tom};
+use kpi::tom::{Gauge, Tom, WrQueue};
 use kpi::{Error, sys};
 use toehold_core::os::Counter;
 use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::shared::Tunables;
-use wire::{Chip, TidRelease};
+use wire::{Chip, TidRelease, WireError};
 
 use crate::egress;
 use crate::listen::Lctx;
@@ -37,6 +37,25 @@ pub enum Extra {
 const _: () = assert!(toehold_core::egress::CTRL_QUEUE == sys::TH_CTRLQ);
 const _: () = assert!(Counter::Count as usize == sys::TH_NCONN_COUNTERS as usize);
 const _: () = assert!(Extra::End as usize == sys::TH_NCOUNTERS as usize);
+
+/// Why a work request was not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotSent {
+    /// None could be had now; a retry may help.
+    NoWr,
+    /// It cannot be built: a number does not fit its field, now or later. Counted and logged.
+    Unbuilt,
+}
+
+impl NotSent {
+    /// What the kernel hears.
+    pub fn errno(self) -> Error {
+        match self {
+            NotSent::NoWr => Error::ENOMEM,
+            NotSent::Unbuilt => Error::EINVAL,
+        }
+    }
+}
 
 /// Who a tid stands for.
 pub enum Tid {
@@ -252,7 +271,7 @@ impl Adapter {
     /// Give a tid back to the adapter. If that cannot be sent now the tid stays taken until it
     /// can.
     pub fn release_tid(&self, tid: u32) {
-        if self.send_tid_release(tid) {
+        if self.send_tid_release(tid) != Err(NotSent::NoWr) {
             return;
         }
         if let Ok(e) = Arc::new(Wait::No, || Tid::Releasing) {
@@ -265,14 +284,31 @@ impl Adapter {
         }
     }
 
-    fn send_tid_release(&self, tid: u32) -> bool {
+    fn send_tid_release(&self, tid: u32) -> Result<(), NotSent> {
         let cpl = TidRelease { tid };
-        self.tom
-            .send_wr(egress::CTRL, TidRelease::LEN, |b| {
-                // The buffer is as long as the message.
-                let _ = cpl.emit(b);
-            })
-            .is_ok()
+        let mut buf = [0; TidRelease::LEN];
+        self.send(egress::CTRL, &mut buf, tid, |b| cpl.emit(b))
+    }
+
+    /// Build a work request of no connection in `buf`, which is as long as the request, and send
+    /// it. `id` says in the log what it is about.
+    ///
+    /// # Errors
+    /// Nothing was sent: [`NotSent`].
+    pub fn send(
+        &self,
+        q: WrQueue,
+        buf: &mut [u8],
+        id: u32,
+        build: impl FnOnce(&mut [u8]) -> Result<(), WireError>,
+    ) -> Result<(), NotSent> {
+        if build(buf).is_err() {
+            self.tom.count(None, Counter::BadWr as usize, 1);
+            self.tom
+                .log(c"a work request cannot be built", u64::from(id), 0);
+            return Err(NotSent::Unbuilt);
+        }
+        self.tom.send_wr(q, buf).map_err(|_| NotSent::NoWr)
     }
 
     /// The retry task: tear down the dead, and wake what met a shortage. No lock held.
@@ -322,10 +358,10 @@ impl Adapter {
             Tid::Toep(_) => {}
             Tid::Synqe(s) => Synqe::retry(s, self),
             Tid::Releasing => {
-                if self.send_tid_release(tid) {
-                    drop(self.tids.take(tid));
-                } else {
+                if self.send_tid_release(tid) == Err(NotSent::NoWr) {
                     self.sweep_soon();
+                } else {
+                    drop(self.tids.take(tid));
                 }
             }
         });

@@ -222,9 +222,9 @@ impl Os for Kos {
     type Jobs = KJobs;
     type Slots = Slice<Slot<KPages>>;
 
-    fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
+    fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {
         let q = crate::egress::queue(q, self.txq);
-        self.batch.send_wr(q, len, fill).map_err(|_| NoWr)
+        self.batch.send_wr(q, wr).map_err(|_| NoWr)
     }
 
     fn geometry(&self) -> Geometry {

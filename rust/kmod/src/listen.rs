@@ -8,7 +8,7 @@ use kpi::{Error, sys};
 use spin::Once;
 use wire::{CloseListsrvReq, CloseListsrvRpl, ConnPolicy, Opt0, PassOpenReq, PassOpenRpl};
 
-use crate::adapter::{Adapter, Tid};
+use crate::adapter::{Adapter, NotSent, Tid};
 use crate::egress;
 use crate::synqe::Synqe;
 
@@ -54,6 +54,7 @@ impl Lctx {
         self.stid.get().copied().unwrap_or_default()
     }
 
+    /// CPL_CLOSE_LISTSRV_REQ, now or with a retry. It has room for all that CPL_PASS_OPEN_REQ had.
     fn send_close(&self) {
         let req = CloseListsrvReq {
             stid: self.stid(),
@@ -61,15 +62,18 @@ impl Lctx {
             ipv6: false,
             no_reply: false,
         };
-        let tom = self.adapter.tom;
-        let sent = tom.send_wr(egress::CTRL, CloseListsrvReq::LEN, |b| {
-            let _ = req.emit(b);
-        });
-        if sent.is_ok() {
-            self.set(state::CLOSING);
-        } else {
-            self.set(state::CLOSE_OWED);
-            self.adapter.sweep_soon();
+        let mut buf = [0; CloseListsrvReq::LEN];
+        let sent = self
+            .adapter
+            .send(egress::CTRL, &mut buf, self.stid(), |b| req.emit(b));
+        match sent {
+            Ok(()) => self.set(state::CLOSING),
+            Err(NotSent::NoWr) => {
+                self.set(state::CLOSE_OWED);
+                self.adapter.sweep_soon();
+            }
+            // The adapter was never asked to listen in these words either.
+            Err(NotSent::Unbuilt) => {}
         }
     }
 
@@ -134,15 +138,16 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         .to_bits(),
         opt1: opt1.to_bits().map_err(|_| Error(22))?,
     };
-    let sent = adapter.tom.send_wr(egress::CTRL, PassOpenReq::LEN, |b| {
-        let _ = req.emit(b);
-    });
+    let mut buf = [0; PassOpenReq::LEN];
+    let sent = adapter.send(egress::CTRL, &mut buf, lctx.stid(), |b| req.emit(b));
     if let Err(e) = sent {
-        adapter
-            .tom
-            .log(c"no work request to listen with", u64::from(lctx.stid()), 0);
+        if e == NotSent::NoWr {
+            adapter
+                .tom
+                .log(c"no work request to listen with", u64::from(lctx.stid()), 0);
+        }
         drop(adapter.stids.take(stid));
-        return Err(e);
+        return Err(e.errno());
     }
     Ok(())
 }

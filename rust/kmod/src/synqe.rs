@@ -20,7 +20,7 @@ use wire::{
     PassEstablish, WireError,
 };
 
-use crate::adapter::{Adapter, Extra, Tid};
+use crate::adapter::{Adapter, Extra, NotSent, Tid};
 use crate::connect;
 use crate::egress;
 use crate::listen::Lctx;
@@ -71,6 +71,9 @@ struct Parts {
 }
 
 impl Last for Synqe {}
+
+/// Parameters of the FW_FLOWC_WR before an abort.
+const FLOWC_PARAMS: usize = 6;
 
 /// Bytes of a TCP header without options.
 const TCP_HDR_LEN: usize = 20;
@@ -383,7 +386,7 @@ impl Synqe {
     /// Send what is owed, in order, as far as work requests are to be had.
     fn pay(&self, adapter: &Adapter) {
         let q = egress::queue(Queue::Ofld, self.vi.txq);
-        let params = [
+        let params: [_; FLOWC_PARAMS] = [
             (FlowcParam::PfnVfn, adapter.info.pf << 8),
             (FlowcParam::Ch, self.vi.tx_chan),
             (FlowcParam::Port, self.vi.tx_chan),
@@ -409,22 +412,30 @@ impl Synqe {
             if self.owed.load(Ordering::Acquire) & bit == 0 {
                 continue;
             }
-            let len = match bit {
-                owed::FLOWC => Flowc::len(params.len()),
-                owed::REQ => AbortReq::LEN,
-                _ => AbortRpl::LEN,
+            let sent = match bit {
+                owed::FLOWC => {
+                    let mut buf = [0; Flowc::len(FLOWC_PARAMS)];
+                    adapter.send(q, &mut buf, self.tid, |b| flowc.emit(b).map(drop))
+                }
+                owed::REQ => {
+                    let mut buf = [0; AbortReq::LEN];
+                    adapter.send(q, &mut buf, self.tid, |b| req.emit(b))
+                }
+                _ => {
+                    let mut buf = [0; AbortRpl::LEN];
+                    adapter.send(q, &mut buf, self.tid, |b| rpl.emit(b))
+                }
             };
-            // The buffer is as long as the message.
-            let sent = adapter.tom.send_wr(q, len, |b| {
-                let _ = match bit {
-                    owed::FLOWC => flowc.emit(b).map(drop),
-                    owed::REQ => req.emit(b),
-                    _ => rpl.emit(b),
-                };
-            });
-            if sent.is_err() {
-                adapter.sweep_soon();
-                return;
+            match sent {
+                Ok(()) => {}
+                Err(NotSent::NoWr) => {
+                    adapter.sweep_soon();
+                    return;
+                }
+                // A tid with no room in a request had no SYN|ACK either: nobody is to answer.
+                Err(NotSent::Unbuilt) => {
+                    self.owed.fetch_or(owed::END, Ordering::AcqRel);
+                }
             }
             self.owed.fetch_and(!bit, Ordering::AcqRel);
         }

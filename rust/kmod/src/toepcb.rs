@@ -416,10 +416,10 @@ impl Toepcb {
             ..wire::SetTcbField::default()
         };
         // Nagle is a preference: lost for want of a work request, the next setsockopt renews it.
-        let tom = this.adapter().tom;
-        let _ = tom.send_wr(egress::CTRL, wire::SetTcbField::LEN, |b| {
-            let _ = cpl.emit(b);
-        });
+        let mut buf = [0; wire::SetTcbField::LEN];
+        let _ = this
+            .adapter()
+            .send(egress::CTRL, &mut buf, tid, |b| cpl.emit(b));
     }
 
     /// The last reference went. Release what can be released; gives it back if mbufs still refer

@@ -97,20 +97,14 @@ impl Tom {
         unsafe { sys::th_retry_schedule(self.as_ptr(), ms) };
     }
 
-    /// Reserve a work request of `len` bytes (a multiple of 16, at most 512) in a queue, let
-    /// `fill` write it, submit it. `fill` gets zeroed bytes.
+    /// Submit a work request, whole as it is (a multiple of 16 bytes, at most 512), to a queue.
     ///
     /// # Errors
-    /// ENOMEM; `fill` was not called.
-    pub fn send_wr(
-        self,
-        q: WrQueue,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Error> {
+    /// ENOMEM: nothing was sent.
+    pub fn send_wr(self, q: WrQueue, bytes: &[u8]) -> Result<(), Error> {
         let mut wr = NO_WR;
         // SAFETY: `wr` stays where it is until it is committed, just below.
-        unsafe { self.start_wr(q, len, fill, &mut wr) }?;
+        unsafe { self.start_wr(q, bytes, &mut wr) }?;
         // SAFETY: started above, committed once.
         unsafe { sys::th_wr_commit(&mut wr) };
         Ok(())
@@ -120,13 +114,8 @@ impl Tom {
     ///
     /// # Safety
     /// If the answer is `Ok`, `wr` must not move until it is committed, once and soon.
-    unsafe fn start_wr(
-        self,
-        q: WrQueue,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-        wr: &mut sys::th_wr,
-    ) -> Result<(), Error> {
+    unsafe fn start_wr(self, q: WrQueue, bytes: &[u8], wr: &mut sys::th_wr) -> Result<(), Error> {
+        let len = bytes.len();
         if len == 0 || !len.is_multiple_of(16) || len > sys::TH_WR_MAX as usize {
             return Err(Error::EINVAL);
         }
@@ -136,10 +125,9 @@ impl Tom {
         };
         // SAFETY: live handle; the index is a th_vi's `txq` or a control queue that each adapter has.
         check(unsafe { sys::th_wr_start(self.as_ptr(), q, idx, (len / 16) as u32, wr) })?;
-        // SAFETY: th_wr_start() said 0, so `wr.wr` is room for `len` bytes, ours until commit.
-        unsafe { wr.wr.write_bytes(0, len) };
-        // SAFETY: `len` bytes, initialised just above, that nobody else touches until commit.
-        fill(unsafe { core::slice::from_raw_parts_mut(wr.wr, len) });
+        // SAFETY: th_wr_start() said 0, so `wr.wr` is room for `len` bytes, ours until commit; no
+        // slice of ours lies in a queue.
+        unsafe { wr.wr.copy_from_nonoverlapping(bytes.as_ptr(), len) };
         Ok(())
     }
 
@@ -198,20 +186,15 @@ impl WrBatch {
     /// As [`Tom::send_wr`], but the adapter may hear of it with [`WrBatch::flush`] only.
     ///
     /// # Errors
-    /// ENOMEM; `fill` was not called.
-    pub fn send_wr(
-        &mut self,
-        q: WrQueue,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Error> {
+    /// ENOMEM: nothing was sent.
+    pub fn send_wr(&mut self, q: WrQueue, bytes: &[u8]) -> Result<(), Error> {
         if self.open.is_some_and(|(_, at)| at != q) {
             self.flush();
         }
         let next = self.open.map_or(0, |(i, _)| 1 - i);
         let wr = self.wrs.get_mut(next).ok_or(Error::ENOMEM)?;
         // SAFETY: the slice's memory stays; flush() commits it, or the one that follows does.
-        unsafe { self.tom.start_wr(q, len, fill, wr) }?;
+        unsafe { self.tom.start_wr(q, bytes, wr) }?;
         self.flush();
         self.open = Some((next, q));
         Ok(())

@@ -6,6 +6,7 @@ use crate::bytes::{
 };
 use crate::error::WireError;
 use crate::opcode::{Opcode, WrOp};
+use crate::ulptx::emit_dsgl;
 
 /// What a FLOWC tells the firmware about a flow (`FW_FLOWC_MNEM_*`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -231,6 +232,38 @@ impl OfldTxData {
         put_u32(b, 4, tid << 8 | len16 as u32)?;
         put_u32(b, 8, self.plen)?;
         put_u32(b, 12, ulp_mode << ULP_MODE_SHIFT | shove | align)
+    }
+
+    /// Write the whole request with immediate data.
+    ///
+    /// # Errors
+    /// As [`OfldTxData::emit`], or `Field` if the request is not as long as its header says.
+    pub fn emit_imm(&self, data: &[u8], b: &mut [u8]) -> Result<(), WireError> {
+        self.emit(b)?;
+        let body = b.get_mut(Self::HDR_LEN..self.len).unwrap_or_default();
+        if data.len() != usize::from(self.immdlen) || body.len() < data.len() {
+            return Err(WireError::field("immdlen", data.len() as u64));
+        }
+        let (to, pad) = body.split_at_mut(data.len());
+        to.copy_from_slice(data);
+        pad.fill(0);
+        Ok(())
+    }
+
+    /// Write the whole request with a scatter list.
+    ///
+    /// # Errors
+    /// As [`OfldTxData::emit`] and [`emit_dsgl`], or `Field` if the request is not as long as its
+    /// header says.
+    pub fn emit_dsgl(&self, segs: &[(u64, u32)], b: &mut [u8]) -> Result<(), WireError> {
+        self.emit(b)?;
+        let body = b.get_mut(Self::HDR_LEN..self.len).unwrap_or_default();
+        let len = emit_dsgl(segs, body)?;
+        if round16(len) == body.len() {
+            Ok(())
+        } else {
+            Err(WireError::field("len", self.len as u64))
+        }
     }
 
     /// The request has room for its header and immediate data.

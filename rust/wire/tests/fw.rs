@@ -464,3 +464,44 @@ fn random_bytes_never_panic() {
         }
     }
 }
+
+#[test]
+fn ofld_tx_data_is_whole_with_its_body() {
+    let data = [7; 20];
+    let imm = OfldTxData {
+        tid: 9,
+        plen: 20,
+        immdlen: 20,
+        len: 48,
+        ..OfldTxData::default()
+    };
+    let mut b = [0xa5; 48];
+    imm.emit_imm(&data, &mut b).expect("fits");
+    assert_eq!(OfldTxData::parse(&b), Ok(imm));
+    assert_eq!((&b[16..36], &b[36..]), (&data[..], &[0; 12][..]));
+    let segs = [(0x1000, 10), (0x3000, 10)];
+    let sgl = OfldTxData { immdlen: 0, ..imm };
+    let mut b = [0xa5; 48];
+    sgl.emit_dsgl(&segs, &mut b).expect("fits");
+    assert_eq!(OfldTxData::parse(&b), Ok(sgl));
+    let list = wire::Dsgl::parse(&b[16..]).expect("list");
+    assert_eq!(list.segs().collect::<Vec<_>>(), segs);
+}
+
+#[test]
+fn ofld_tx_data_refuses_a_body_of_another_length() {
+    let wr = OfldTxData {
+        plen: 20,
+        immdlen: 20,
+        len: 48,
+        ..OfldTxData::default()
+    };
+    let mut b = [0; 64];
+    assert_eq!(refused(wr.emit_imm(&[0; 19], &mut b)), "immdlen");
+    assert_eq!(refused(wr.emit_imm(&[0; 21], &mut b)), "immdlen");
+    assert!(wr.emit_imm(&[0; 20], &mut b[..32]).is_err());
+    let wr = OfldTxData { immdlen: 0, ..wr };
+    assert_eq!(refused(wr.emit_dsgl(&[(0, 1)], &mut b)), "len");
+    assert_eq!(refused(wr.emit_dsgl(&[], &mut b)), "nsge");
+    assert!(wr.emit_dsgl(&[(0, 1); 4], &mut b).is_err());
+}

@@ -240,14 +240,12 @@ impl Os for SimOs {
     type Jobs = SimJobs;
     type Slots = Vec<Slot<SimPages>>;
 
-    fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
+    fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {
         if self.refuse(self.short.wr) {
             return Err(NoWr);
         }
-        let mut b = vec![0; len];
-        fill(&mut b);
-        self.sent.check(&b);
-        self.wrs.push_back((q, b));
+        self.sent.check(wr);
+        self.wrs.push_back((q, wr.to_vec()));
         Ok(())
     }
     fn geometry(&self) -> Geometry {

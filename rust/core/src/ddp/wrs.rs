@@ -4,20 +4,21 @@
 use wire::{Compound, DdpBuf, PagePod, PpodTag, ReplyCtrl, SetTcbField, UlpTxMemWrite};
 
 use super::{COOKIE_DDP0, page_count};
-use crate::os::{Counter, NoWr, Os, Queue};
+use crate::os::{Counter, Os, Queue};
 use crate::pageset::SetPods;
 use crate::ppod::{self, PPODS_PER_WR};
 use crate::shared::Shared;
-use crate::wr;
+use crate::wr::NotSent;
 
 /// Write what is not written yet of a set's page pods.
 ///
 /// # Errors
-/// [`NoWr`]: `pods.written` says how far it went; call again.
-pub(crate) fn write_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> Result<(), NoWr> {
+/// `pods.written` says how far it went; call again.
+pub(crate) fn write_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> Result<(), NotSent> {
     let geo = os.geometry();
     let (chip, tid) = (sh.id.chip, sh.id.tid);
-    let Some((key, pages, Some(pods))) = sh.sets.pods_mut(slot) else {
+    let Shared { sets, wrs, .. } = sh;
+    let Some((key, pages, Some(pods))) = sets.pods_mut(slot) else {
         return Ok(());
     };
     let shift = shift_of(&geo, pods);
@@ -29,7 +30,9 @@ pub(crate) fn write_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> R
         let addr = geo.addr(&pods.ppods, pods.written);
         let first = pods.written;
         let len = key.len;
-        wr::send(os, Queue::Ctrl, UlpTxMemWrite::len(count), |b| {
+        let mut buf = [0; UlpTxMemWrite::len(wire::MAX_IMM_PPODS)];
+        let buf = buf.get_mut(..UlpTxMemWrite::len(count)).unwrap_or_default();
+        wrs.send(os, Queue::Ctrl, buf, |b| {
             let mut m = UlpTxMemWrite {
                 addr,
                 pods: Default::default(),
@@ -45,7 +48,7 @@ pub(crate) fn write_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> R
                     addrs: ppod::pod_addrs(pages, shift, i),
                 };
             }
-            emitted(m.emit(chip, b).map(drop));
+            m.emit(chip, b).map(drop)
         })?;
         pods.written += n;
         os.count(Counter::PpodWrs, 1);
@@ -89,20 +92,20 @@ pub(crate) fn take_ppods<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16) -> bo
 
 /// Turn DDP on with no buffer valid, coalescing off; the reply to the second (cookie
 /// [`COOKIE_DDP0`], word [`wire::W_T_FLAGS`]) says that it is on.
-pub(crate) fn enable<O: Os>(sh: &Shared<O>, os: &mut O) -> Result<(), NoWr> {
+pub(crate) fn enable<O: Os>(sh: &mut Shared<O>, os: &mut O) -> Result<(), NotSent> {
     let (tid, rxq) = (sh.id.tid, sh.id.rxq);
     // The connection was opened as plain TCP, and words 26 to 31 may hold another mode's state.
-    wr::send(os, Queue::Ctrl, Compound::len(7, 0), |b| {
-        emitted((|| {
-            let mut c = Compound::begin(b, true, tid, rxq)?;
-            for u in &wire::ddp_clear() {
-                c.set_tcb(u, None)?;
-            }
-            c.set_tcb(&wire::ulp_mode_tcpddp(), None)?;
-            c.set_tcb(&wire::rx_flow_control_ddp(), None)?;
-            c.set_tcb(&wire::ddp_on(), None)?;
-            c.set_tcb(&wire::coalesce_off(), Some(COOKIE_DDP0))
-        })());
+    let mut buf = [0; Compound::len(7, 0)];
+    sh.wrs.send(os, Queue::Ctrl, &mut buf, |b| {
+        let mut c = Compound::begin(b, true, tid, rxq)?;
+        for u in &wire::ddp_clear() {
+            c.set_tcb(u, None)?;
+        }
+        c.set_tcb(&wire::ulp_mode_tcpddp(), None)?;
+        c.set_tcb(&wire::rx_flow_control_ddp(), None)?;
+        c.set_tcb(&wire::ddp_on(), None)?;
+        c.set_tcb(&wire::coalesce_off(), Some(COOKIE_DDP0))?;
+        c.finish()
     })
 }
 
@@ -121,29 +124,29 @@ pub(crate) struct Arm {
 }
 
 /// Post a buffer: tag, place, flags and a nudge, in one atomic request.
-pub(crate) fn arm<O: Os>(sh: &Shared<O>, os: &mut O, slot: u16, a: Arm) -> Result<(), NoWr> {
+pub(crate) fn arm<O: Os>(sh: &mut Shared<O>, os: &mut O, slot: u16, a: Arm) -> Result<(), NotSent> {
     let (tid, rxq) = (sh.id.tid, sh.id.rxq);
     let tag = sh.sets.pods(slot).map_or(0, tag_of);
     let updates = wire::arm(a.buf, tag, a.off, a.end, a.only, a.flush);
-    wr::send(os, Queue::Ctrl, Compound::len(3, 1), |b| {
-        emitted((|| {
-            let mut c = Compound::begin(b, true, tid, rxq)?;
-            for u in &updates {
-                c.set_tcb(u, None)?;
-            }
-            c.rx_modulate()
-        })());
+    let mut buf = [0; Compound::len(3, 1)];
+    sh.wrs.send(os, Queue::Ctrl, &mut buf, |b| {
+        let mut c = Compound::begin(b, true, tid, rxq)?;
+        for u in &updates {
+            c.set_tcb(u, None)?;
+        }
+        c.rx_modulate()?;
+        c.finish()
     })
 }
 
 /// Take a buffer back. The reply's old value tells how far it was filled. With `next` the other
 /// buffer becomes the active one in the same write.
 pub(crate) fn invalidate<O: Os>(
-    sh: &Shared<O>,
+    sh: &mut Shared<O>,
     os: &mut O,
     buf: DdpBuf,
     next: bool,
-) -> Result<(), NoWr> {
+) -> Result<(), NotSent> {
     let mut u = wire::invalidate(buf);
     if next {
         // The flags word is the upper half of the pair at word 26 and the lower of that at 27.
@@ -169,7 +172,8 @@ pub(crate) fn invalidate<O: Os>(
         mask: u.mask,
         val: u.value,
     };
-    wr::send(os, Queue::Ctrl, SetTcbField::LEN, |b| emitted(req.emit(b)))
+    let mut buf = [0; SetTcbField::LEN];
+    sh.wrs.send(os, Queue::Ctrl, &mut buf, |b| req.emit(b))
 }
 
 /// DDP tag of a reservation: page size and byte offset in the region, color 0.
@@ -184,9 +188,4 @@ fn shift_of(geo: &ppod::Geometry, pods: &SetPods) -> u8 {
         .get(usize::from(pods.size_idx))
         .copied()
         .unwrap_or(12)
-}
-
-/// Lengths are computed by the same crate that emits: a failure is a bug, not an input.
-pub(crate) fn emitted(r: Result<(), wire::WireError>) {
-    debug_assert!(r.is_ok(), "{r:?}");
 }

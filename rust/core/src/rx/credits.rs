@@ -3,10 +3,8 @@
 use wire::RxDataAck;
 
 use super::Rx;
-use crate::ddp::wrs::emitted;
 use crate::os::{Counter, Os, Queue};
 use crate::shared::Shared;
-use crate::wr;
 
 /// Most credits of one CPL_RX_DATA_ACK: its field has 26 bits.
 const MAX_CREDITS: u32 = (1 << 26) - 1;
@@ -45,7 +43,8 @@ impl<O: Os> Rx<O> {
             dack_change: true,
             ..RxDataAck::default()
         };
-        let sent = wr::send(os, Queue::Ctrl, RxDataAck::LEN, |b| emitted(ack.emit(b)));
+        let mut buf = [0; RxDataAck::LEN];
+        let sent = sh.wrs.send(os, Queue::Ctrl, &mut buf, |b| ack.emit(b));
         match sent {
             Ok(()) => sh.seq.rcv_wnd = wnd.saturating_add_unsigned(free),
             Err(_) => os.retry_later(),

@@ -255,6 +255,7 @@ impl TestOs {
             sets: PageSets::new(TestOs::slots()),
             tun: TestOs::tunables(),
             ulp_mode: wire::UlpMode::None,
+            wrs: crate::wr::Wrs::default(),
         }
     }
 
@@ -335,12 +336,10 @@ impl Os for TestOs {
     type Jobs = TestJobs;
     type Slots = Vec<Slot<TestPages>>;
 
-    fn send_wr(&mut self, q: Queue, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), NoWr> {
+    fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {
         self.wr_budget = self.wr_budget.checked_sub(1).ok_or(NoWr)?;
-        let mut b = std::vec![0; len];
-        fill(&mut b);
-        self.sent.check(&b);
-        self.wrs.push_back((q, b));
+        self.sent.check(wr);
+        self.wrs.push_back((q, wr.to_vec()));
         Ok(())
     }
     fn geometry(&self) -> Geometry {

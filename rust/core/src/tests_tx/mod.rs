@@ -15,4 +15,5 @@ mod rng;
 mod schedule;
 mod sgl;
 mod tls;
+mod unbuilt;
 mod window;

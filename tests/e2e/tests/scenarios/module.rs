@@ -70,7 +70,7 @@ const KNOBS: [(&str, i64); 9] = [
     ("max_wired", 65_536),
 ];
 
-const COUNTERS: [&str; 32] = [
+const COUNTERS: [&str; 33] = [
     "rx_aio_ddp_jobs",
     "rx_aio_ddp_octets",
     "rx_moved_octets",
@@ -101,6 +101,7 @@ const COUNTERS: [&str; 32] = [
     "cancel_clean",
     "cancel_short",
     "bad_cpls",
+    "bad_wrs",
     "listen_rejects",
     "l2_failures",
 ];
