@@ -21,7 +21,7 @@ help:
 	@echo 'make demo    setup, kmod, then send FILE=<path> through both modules'
 	@echo 'make check   formatting, lints, gates on the modules, manual pages'
 	@echo 'make native  run the rules of sys/modules (the build on FreeBSD) as far as they go here'
-	@echo 'make generated  renew what sys/modules keeps of bindgen and the registry'
+	@echo 'make generated  renew the bindings and checksums that sys/modules keeps'
 	@echo 'make fmt     format the Rust sources'
 	@echo 'make clean   remove what was built; what was downloaded stays'
 

@@ -15,13 +15,14 @@
 # Declarations of the C half come from bindings/, which bindgen made from the headers in
 # shim/. They are kept in the tree because bindgen wants libclang, which FreeBSD's base does
 # not have, and because the headers use nothing that differs between releases; "make check"
-# sees to it that they are current, and so does the rule below. crates/ holds the source of
-# the two crates of the registry that get into the modules.
+# sees to it that they are current, and so does the rule below. For the source of the
+# registry's crates that get into the modules see crates.mk.
 
 .MAIN: all
 
 RUST_MK_DIR:=	${.PARSEDIR:tA}
 TOEHOLD?=	${RUST_MK_DIR:H:H}
+.include "crates.mk"
 RUSTC?=		rustc
 .if !defined(RUST_SRC)
 RUST_SYSROOT!=	${RUSTC} --print sysroot 2>/dev/null || echo /nonexistent
@@ -39,6 +40,7 @@ RUST_FLAGS=	--target ${RUST_TARGET} -Cpanic=abort -Copt-level=3 \
 		-Cforce-frame-pointers=yes -Cforce-unwind-tables=no \
 		-Csymbol-mangling-version=v0 -Cembed-bitcode=yes \
 		--remap-path-prefix=${TOEHOLD}=toehold \
+		--remap-path-prefix=${CRATES}=crates \
 		--remap-path-prefix=${RUST_SRC:H}=rust \
 		${RUSTFLAGS_EXTRA}
 
@@ -53,25 +55,29 @@ RUST_STD=	--extern core=libcore.rlib \
 RUST_STD_LIBS=	libcore.rlib libcompiler_builtins.rlib
 
 # A crate: its folder, the other crates it uses, how it is compiled if not as ours are.
-RUST_DIR.bitflags=	sys/modules/crates/bitflags
+RUST_REGISTRY=		bitflags spin static_assertions
+.for _c in ${RUST_REGISTRY}
+RUST_DIR.${_c}=		${CRATES}/${CRATES_ALL:M${_c}-*}
+.endfor
 RUST_AS.bitflags=	--edition 2021 --cap-lints allow
-RUST_DIR.spin=		sys/modules/crates/spin
 RUST_AS.spin=		--edition 2015 --cap-lints allow --cfg 'feature="once"'
-RUST_DIR.wire=		rust/wire
-RUST_DIR.toehold_core=	rust/core
-RUST_USES.toehold_core=	wire bitflags
-RUST_DIR.toehold_sys=	sys
-RUST_DIR.kpi=		rust/kpi
-RUST_USES.kpi=		toehold_sys
-RUST_DIR.toehold_kmod=	rust/kmod
-RUST_USES.toehold_kmod=	kpi toehold_core wire spin
-RUST_DIR.t5sim=		rust/t5sim
+RUST_AS.static_assertions=	--edition 2018 --cap-lints allow
+RUST_DIR.wire=		${TOEHOLD}/rust/wire
+RUST_USES.wire=		static_assertions
+RUST_DIR.toehold_core=	${TOEHOLD}/rust/core
+RUST_USES.toehold_core=	wire bitflags static_assertions
+RUST_DIR.toehold_sys=	${TOEHOLD}/sys
+RUST_DIR.kpi=		${TOEHOLD}/rust/kpi
+RUST_USES.kpi=		toehold_sys static_assertions
+RUST_DIR.toehold_kmod=	${TOEHOLD}/rust/kmod
+RUST_USES.toehold_kmod=	kpi toehold_core wire spin static_assertions
+RUST_DIR.t5sim=		${TOEHOLD}/rust/t5sim
 RUST_USES.t5sim=	wire
-RUST_DIR.t5sim_kmod=	rust/t5sim-kmod
+RUST_DIR.t5sim_kmod=	${TOEHOLD}/rust/t5sim-kmod
 RUST_USES.t5sim_kmod=	t5sim wire toehold_sys
 
-RUST_CRATES.toehold_kmod=	bitflags spin wire toehold_core toehold_sys kpi
-RUST_CRATES.t5sim_kmod=		wire t5sim toehold_sys
+RUST_CRATES.toehold_kmod=	bitflags spin static_assertions wire toehold_core toehold_sys kpi
+RUST_CRATES.t5sim_kmod=		static_assertions wire t5sim toehold_sys
 
 .if empty(RUST_CRATE) || empty(RUST_CRATES.${RUST_CRATE})
 .error "RUST_CRATE must be toehold_kmod or t5sim_kmod, not '${RUST_CRATE}'"
@@ -92,6 +98,11 @@ RUST_VERSION!=	${RUSTC} --version 2>/dev/null || true
 .if !exists(${RUST_SRC}/core/src/lib.rs)
 .error "toehold: no source of core in ${RUST_SRC}; set RUST_SRC to the library folder of the source of ${RUST_VERSION}"
 .endif
+.for _c in ${RUST_REGISTRY}
+.if !exists(${RUST_DIR.${_c}}/src/lib.rs)
+.error "toehold: no source of ${RUST_DIR.${_c}:T} in ${CRATES}; run make -C ${RUST_MK_DIR} fetch CRATES=${CRATES}, or set CRATES to the folder that has it"
+.endif
+.endfor
 .endif
 
 libcore.rlib: ${RUST_SRC}/core/src/lib.rs
@@ -121,7 +132,7 @@ bindings-${_h:T:R}.ok: ${TOEHOLD}/shim/${_h} ${TOEHOLD}/sys/modules/bindings/${_
 RUST_NEEDS.toehold_sys=	${RUST_BINDINGS}
 
 .for _c in ${RUST_CRATES.${RUST_CRATE}} ${RUST_CRATE}
-RUST_FILES.${_c}!=	find ${TOEHOLD}/${RUST_DIR.${_c}}/src -name '*.rs'
+RUST_FILES.${_c}!=	find ${RUST_DIR.${_c}}/src -name '*.rs' 2>/dev/null || true
 RUST_EXTERN.${_c}=	${RUST_USES.${_c}:@_u@--extern ${_u}=lib${_u}.rlib@}
 .endfor
 
@@ -130,14 +141,14 @@ lib${_c}.rlib: ${RUST_STD_LIBS} ${RUST_USES.${_c}:@_u@lib${_u}.rlib@} ${RUST_NEE
 	OUT_DIR=${TOEHOLD}/sys/modules/bindings \
 	    ${RUST_OWN} ${RUST_AS.${_c}:U--edition 2024 --cap-lints warn} \
 	    --crate-name ${_c} --crate-type rlib ${RUST_STD} \
-	    ${RUST_EXTERN.${_c}} -L dependency=. -o ${.TARGET} ${TOEHOLD}/${RUST_DIR.${_c}}/src/lib.rs
+	    ${RUST_EXTERN.${_c}} -L dependency=. -o ${.TARGET} ${RUST_DIR.${_c}}/src/lib.rs
 .endfor
 
 # All crates and what they use of core, in one object.
 ${RUST_OBJ}: ${RUST_STD_LIBS} ${RUST_CRATES.${RUST_CRATE}:@_c@lib${_c}.rlib@} ${RUST_FILES.${RUST_CRATE}}
 	${RUST_OWN} --edition 2024 --cap-lints warn --crate-name ${RUST_CRATE} \
 	    --crate-type staticlib -Clto=fat --emit=obj=${.TARGET},link=lib${RUST_CRATE}.a \
-	    ${RUST_STD} ${RUST_EXTERN.${RUST_CRATE}} -L dependency=. ${TOEHOLD}/${RUST_DIR.${RUST_CRATE}}/src/lib.rs
+	    ${RUST_STD} ${RUST_EXTERN.${RUST_CRATE}} -L dependency=. ${RUST_DIR.${RUST_CRATE}}/src/lib.rs
 
 OBJS+=		${RUST_OBJ}
 CLEANFILES+=	${RUST_OBJ} lib${RUST_CRATE}.a ${RUST_STD_LIBS} ${RUST_BINDINGS} \

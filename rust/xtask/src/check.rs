@@ -100,7 +100,7 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     step(runner, "lints of the kernel crates", &kernel)?;
     kmod::packaged(tree, runner)?;
     gates(tree, runner)?;
-    println!("what sys/modules keeps of bindgen and the registry");
+    println!("bindings and checksums that sys/modules keeps");
     generated::check(tree, runner)?;
     println!("the build on FreeBSD, as far as it goes here");
     native::run(tree, runner)?;

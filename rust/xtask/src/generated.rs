@@ -1,7 +1,7 @@
 //! `make generated`: the files in `sys/modules` that a build on FreeBSD cannot make for
-//! itself, having neither cargo nor bindgen: declarations of the C halves, and the source of
-//! the registry's crates that get into the modules. `make check` holds them against their
-//! origin.
+//! itself, having neither cargo nor bindgen: declarations of the C halves, and the names and
+//! checksums of the registry's crates that get into the modules. `make check` holds them
+//! against their origin.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,27 +15,8 @@ use crate::{Result, kmod};
 /// Contract header below `shim`, and the module of `toehold-sys` made from it.
 const CONTRACTS: [(&str, &str); 2] = [("toehold.h", "toehold"), ("t5sim/t5sim.h", "t5sim")];
 
-/// A crate and the files of it that are compiled with the features we use.
-const CRATES: [(&str, &[&str]); 2] = [
-    (
-        "bitflags",
-        &[
-            "LICENSE-APACHE",
-            "LICENSE-MIT",
-            "src/external.rs",
-            "src/internal.rs",
-            "src/iter.rs",
-            "src/lib.rs",
-            "src/parser.rs",
-            "src/public.rs",
-            "src/traits.rs",
-        ],
-    ),
-    (
-        "spin",
-        &["LICENSE", "src/lib.rs", "src/once.rs", "src/relax.rs"],
-    ),
-];
+/// Crates of the registry that get into the modules.
+const CRATES: [&str; 3] = ["bitflags", "spin", "static_assertions"];
 
 /// One file, where it goes and what must be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +87,11 @@ fn plain(text: &str) -> String {
 
 fn all(tree: &Tree, runner: &dyn Runner) -> Result<Vec<File>> {
     let mut files = bindings(tree, runner)?;
-    files.extend(crates(tree, runner)?);
+    files.push(File {
+        path: "sys/modules/distinfo".into(),
+        text: distinfo(&archives(tree, runner)?),
+        formatted: false,
+    });
     Ok(files)
 }
 
@@ -168,26 +153,93 @@ pub fn out_dir(printed: &str) -> Option<PathBuf> {
     })
 }
 
-fn crates(tree: &Tree, runner: &dyn Runner) -> Result<Vec<File>> {
+/// The packed source of one crate, as the registry sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// Its file, which cargo keeps.
+    pub path: PathBuf,
+    /// Name of the file.
+    pub name: String,
+    /// SHA-256 of the file, as `Cargo.lock` has it.
+    pub sum: String,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+/// The text of `sys/modules/distinfo`, in the form of FreeBSD's ports.
+pub fn distinfo(archives: &[Archive]) -> String {
+    archives
+        .iter()
+        .map(|a| {
+            let (name, sum, size) = (&a.name, &a.sum, a.size);
+            format!("SHA256 ({name}) = {sum}\nSIZE ({name}) = {size}\n")
+        })
+        .collect()
+}
+
+/// A package's version and checksum in the text of `Cargo.lock`.
+pub fn locked<'a>(lock: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let wanted = format!("name = \"{name}\"");
+    let entry = lock
+        .split("[[package]]")
+        .find(|entry| entry.lines().any(|line| line == wanted))?;
+    let field = |key: &str| {
+        entry
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_suffix('"'))
+    };
+    Some((field("version = \"")?, field("checksum = \"")?))
+}
+
+/// Archives of the registry's crates that get into the modules; cargo downloads those it
+/// does not have.
+///
+/// # Errors
+/// Cargo fails, or it has another crate than `Cargo.lock` says, or keeps no archive of it.
+pub fn archives(tree: &Tree, runner: &dyn Runner) -> Result<Vec<Archive>> {
     let cmd = cargo(tree).args(["metadata", "--locked", "--format-version", "1"]);
     let out = need(runner, &cmd, "asking cargo for its crates")?;
     let said = Reader::new(&out.stdout).value()?;
     let Some(Value::List(packages)) = said.get("packages") else {
         return Err("cargo metadata lists no packages".into());
     };
-    let mut files = Vec::new();
-    for (name, parts) in CRATES {
-        let package = packages.iter().find(|p| p.text("name") == Some(name));
-        let manifest = package.and_then(|p| p.text("manifest_path"));
-        let manifest = manifest.ok_or_else(|| format!("no crate {name} in Cargo.lock"))?;
-        let dir = Path::new(manifest).parent().unwrap_or(Path::new("/"));
-        for part in parts {
-            files.push(File {
-                path: Path::new("sys/modules/crates").join(name).join(part),
-                text: read(&dir.join(part))?,
-                formatted: false,
-            });
-        }
-    }
-    Ok(files)
+    let lock = read(&tree.at("Cargo.lock"))?;
+    CRATES
+        .iter()
+        .map(|name| {
+            let (version, sum) =
+                locked(&lock, name).ok_or_else(|| format!("no crate {name} in Cargo.lock"))?;
+            let package = packages
+                .iter()
+                .find(|p| p.text("name") == Some(name) && p.text("version") == Some(version));
+            let manifest = package.and_then(|p| p.text("manifest_path"));
+            let manifest = manifest.ok_or_else(|| format!("cargo has no {name} {version}"))?;
+            archive(Path::new(manifest), format!("{name}-{version}.crate"), sum)
+        })
+        .collect()
+}
+
+/// Cargo unpacks `registry/cache/<index>/<name>` to `registry/src/<index>/<folder>`, and says
+/// where the latter's manifest is.
+fn archive(manifest: &Path, name: String, sum: &str) -> Result<Archive> {
+    let index = manifest.ancestors().nth(2).unwrap_or(manifest);
+    let cache = index.ancestors().nth(2).unwrap_or(index).join("cache");
+    let path = cache
+        .join(index.file_name().unwrap_or_default())
+        .join(&name);
+    let size = fs::metadata(&path)
+        .map_err(|e| {
+            format!(
+                "cargo keeps no {}: {e}; remove {} and run `cargo fetch`",
+                path.display(),
+                manifest.parent().unwrap_or(manifest).display()
+            )
+        })?
+        .len();
+    Ok(Archive {
+        path,
+        name,
+        sum: sum.to_owned(),
+        size,
+    })
 }

@@ -1,15 +1,16 @@
 //! `make native`: the Makefiles of `sys/modules`, which are for FreeBSD, as far as they go
 //! here. bmake reads them with a few lines in place of FreeBSD's `bsd.kmod.mk`; the rules of
 //! `rust.mk` then run with our compiler, and what they make, linked to the C half for
-//! packaged headers, must pass the gates that the module built by cargo passes.
+//! packaged headers, must pass the gates that the module built by cargo passes. Source of the
+//! registry's crates is unpacked by the rules from the archives that cargo keeps.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::kmod::{self, MODULES, Module};
-use crate::run::{Cmd, Runner};
+use crate::run::{Cmd, Runner, need};
 use crate::tree::Tree;
-use crate::{Result, inputs, setup};
+use crate::{Result, generated, inputs, setup};
 
 /// Stands for FreeBSD's `bsd.init.mk`.
 const INIT_MK: &str = ".MAIN: all\n";
@@ -61,6 +62,7 @@ pub fn bmake(tree: &Tree, name: &str, stand_ins: &Path, objects: &Path) -> Cmd {
         .arg(tree.at("sys/modules").join(name))
         .arg(define("SYSDIR", stand_ins.join("sys")))
         .arg(define("KERNBUILDDIR", stand_ins.join("kernel")))
+        .arg(define("CRATES", stand_ins.join("crates")))
         .arg(define("RUSTC", inputs::kernel_rustc()))
         .env("MAKEOBJDIR", objects)
         .unset("MAKEFLAGS")
@@ -76,12 +78,25 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     inputs::check_tools(&["bmake"], std::env::var_os("PATH"))?;
     let objects = tree.target().join("native");
     stand_ins(&objects)?;
+    crates(tree, runner, &objects)?;
     for module in MODULES {
         let made = object(tree, runner, module, &objects)?;
         kmod::with_rust_object(tree, runner, module, &made, &objects)
             .map_err(|e| format!("{}.ko of rust.mk: {e}", module.name))?;
     }
     Ok(())
+}
+
+/// Lets the rules unpack the registry's crates from the archives that cargo keeps.
+fn crates(tree: &Tree, runner: &dyn Runner, objects: &Path) -> Result<()> {
+    let dir = objects.join("crates");
+    fs::create_dir_all(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+    for archive in generated::archives(tree, runner)? {
+        let to = dir.join(&archive.name);
+        fs::copy(&archive.path, &to).map_err(|e| format!("cannot write {}: {e}", to.display()))?;
+    }
+    let cmd = bmake(tree, ".", objects, objects).arg("fetch");
+    need(runner, &cmd, "unpacking crates of the registry").map(drop)
 }
 
 /// Lets the rules make a module's Rust object.

@@ -1,4 +1,4 @@
-//! What `sys/modules` keeps of bindgen and the registry, and how its being old is told.
+//! What `sys/modules` keeps for a build without bindgen and cargo, and how its being old is told.
 
 mod common;
 
