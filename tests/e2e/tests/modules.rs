@@ -256,6 +256,6 @@ fn counters_by_class() {
             counters += 1;
         }
     }
-    assert_eq!(counters, 27);
+    assert_eq!(counters, 28);
     bed.down();
 }
