@@ -124,7 +124,8 @@ fn a_hole_in_a_later_piece_gives_the_count_before_it() {
     );
     let n = r.unwrap() as u64;
     assert_eq!(n, got);
-    assert!((8 << 20..10 << 20).contains(&n), "{n}");
+    // Up to the hole, if the piece before it was copied.
+    assert!((8 << 20..=10 << 20).contains(&n), "{n}");
 }
 
 #[test]
