@@ -64,6 +64,7 @@ MALLOC_DECLARE(M_TOEHOLD);
 struct th_tom {
 	struct toedev tod;		/* must stand first: tod_th() */
 	struct adapter *sc;
+	LIST_ENTRY(th_tom) all;		/* vm.c */
 	void *rs;			/* the Rust half's Adapter */
 	bool own_atids;			/* the atid table is ours to free */
 	struct sysctl_ctx_list ctx;

@@ -156,6 +156,12 @@ void toehold_retry(void *rs);
 /* Memory is short: the next toehold_retry() releases idle page sets.  Any. */
 void toehold_lowmem(void *rs);
 /*
+ * The budget of wired pages is used up, or, if `space' is not 0, that of the
+ * process with this address space (see th_job_space()): a toehold_retry() soon
+ * releases its idle page sets, or all.  INP or less, and a mutex of the shim's.
+ */
+void toehold_pressure(void *rs, uint64_t space);
+/*
  * The process with this address space (see th_job_space()) exits or execs and
  * has no job any more: release its page sets.  That process, no lock held.
  */
@@ -517,14 +523,11 @@ bool th_pages_shown(struct th_pages *);
 /* Address space and map generation of the job's process, for cache keys. */
 void th_job_space(struct kaiocb *, uint64_t *space, uint32_t *generation);
 /*
- * INP.  May `n' more pages be wired, for the adapter and for the job's
- * process?  If so they are charged, and th_pages_hold() must follow; else the
- * answer is whose limit it was.
+ * INP.  May `n' more pages be wired, beside what is wired through all adapters
+ * and what the job's process has?  If so they are charged, and th_pages_hold()
+ * must follow; else toehold_pressure() was called for whom it may concern.
  */
-#define TH_BUDGET_OK		0
-#define TH_BUDGET_ADAPTER	1
-#define TH_BUDGET_PROCESS	2
-uint32_t th_pages_budget(struct th_tom *, struct kaiocb *, uint32_t n);
+bool th_pages_budget(struct th_tom *, struct kaiocb *, uint32_t n);
 /*
  * INP.  Move up to `max' bytes from so_rcv to byte `off' of the pages;
  * returns the number moved.

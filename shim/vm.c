@@ -37,6 +37,12 @@ th_pages_c(struct th_pages *p)
 
 /* ---- Budgets ----------------------------------------------------------------- */
 
+/* Pages of user buffers wired through all adapters, which have memory in common. */
+static volatile u_long th_wired;
+
+/* Adapters that are in use.  th_owner_lock. */
+static LIST_HEAD(, th_tom) th_toms = LIST_HEAD_INITIALIZER(th_toms);
+
 /*
  * What is charged to a process, or to those that share its memory.  A job or
  * the pages of a set keep the vmspace, and so its address, from being reused.
@@ -71,6 +77,20 @@ th_owner_find(struct vmspace *vm)
 	return (o);
 }
 
+static struct th_owner *
+th_owner_new(struct vmspace *vm)
+{
+	struct th_owner *o;
+
+	mtx_assert(&th_owner_lock, MA_OWNED);
+	o = malloc(sizeof(*o), M_TOEHOLD, M_NOWAIT | M_ZERO);
+	if (o != NULL) {
+		o->vm = vm;
+		LIST_INSERT_HEAD(&th_owners[th_owner_hash(vm)], o, link);
+	}
+	return (o);
+}
+
 /* Most pages for the job's process.  PROC_LOCK is taken after INP. */
 static u_long
 th_owner_limit(struct th_tom *tom, struct kaiocb *job)
@@ -96,13 +116,35 @@ th_owner_limit(struct th_tom *tom, struct kaiocb *job)
 	return (pages > wired ? MIN(limit, pages - wired) : 0);
 }
 
-uint32_t
+static void
+th_count_wired(struct th_tom *tom, int64_t delta)
+{
+
+	th_gauge(tom, TH_GAUGE_WIRED, delta);
+	atomic_add_long(&th_wired, (u_long)delta);
+}
+
+/*
+ * Whoever keeps idle page sets shall let go of them: the process with this
+ * address space, or, with NULL, all.  Its connections may be any adapter's.
+ */
+static void
+th_press(struct vmspace *vm)
+{
+	struct th_tom *tom;
+
+	mtx_assert(&th_owner_lock, MA_OWNED);
+	LIST_FOREACH(tom, &th_toms, all)
+		toehold_pressure(tom->rs, (uint64_t)(uintptr_t)vm);
+}
+
+bool
 th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
 {
 	struct th_owner *o;
 	struct vmspace *vm;
 	u_long limit, own;
-	uint32_t why;
+	bool ok;
 
 	vm = job->userproc->p_vmspace;
 	limit = tom->max_wired;
@@ -114,28 +156,20 @@ th_pages_budget(struct th_tom *tom, struct kaiocb *job, uint32_t n)
 	}
 	mtx_lock(&th_owner_lock);
 	o = th_owner_find(vm);
+	ok = false;
 	if ((o == NULL ? 0 : o->pages) + n > own)
-		why = TH_BUDGET_PROCESS;
-	else if (tom->gauge[TH_GAUGE_WIRED] + n > limit)
-		why = TH_BUDGET_ADAPTER;
+		th_press(vm);
+	else if (th_wired + n > limit || (o == NULL &&
+	    (o = th_owner_new(vm)) == NULL))
+		th_press(NULL);
 	else
-		why = TH_BUDGET_OK;
-	if (why == TH_BUDGET_OK && o == NULL) {
-		o = malloc(sizeof(*o), M_TOEHOLD, M_NOWAIT | M_ZERO);
-		if (o != NULL) {
-			o->vm = vm;
-			LIST_INSERT_HEAD(&th_owners[th_owner_hash(vm)], o,
-			    link);
-		}
-		if (o == NULL)
-			why = TH_BUDGET_ADAPTER;
-	}
-	if (why == TH_BUDGET_OK) {
+		ok = true;
+	if (ok) {
 		o->pages += n;
-		th_gauge(tom, TH_GAUGE_WIRED, n);
+		th_count_wired(tom, n);
 	}
 	mtx_unlock(&th_owner_lock);
-	return (why);
+	return (ok);
 }
 
 static void
@@ -144,7 +178,7 @@ th_uncharge(struct th_tom *tom, struct vmspace *vm, u_int n)
 	struct th_owner *o;
 
 	mtx_lock(&th_owner_lock);
-	th_gauge(tom, TH_GAUGE_WIRED, -(int64_t)n);
+	th_count_wired(tom, -(int64_t)n);
 	o = th_owner_find(vm);
 	KASSERT(o != NULL && o->pages >= n, ("%s: %u pages", __func__, n));
 	o->pages -= n;
@@ -201,12 +235,18 @@ th_vm_watch(struct th_tom *tom)
 	    EVENTHANDLER_PRI_LAST);
 	tom->execs = EVENTHANDLER_REGISTER(process_exec, th_proc_exec, tom,
 	    EVENTHANDLER_PRI_LAST);
+	mtx_lock(&th_owner_lock);
+	LIST_INSERT_HEAD(&th_toms, tom, all);
+	mtx_unlock(&th_owner_lock);
 }
 
 void
 th_vm_unwatch(struct th_tom *tom)
 {
 
+	mtx_lock(&th_owner_lock);
+	LIST_REMOVE(tom, all);
+	mtx_unlock(&th_owner_lock);
 	EVENTHANDLER_DEREGISTER(process_exit, tom->exits);
 	EVENTHANDLER_DEREGISTER(process_exec, tom->execs);
 }
@@ -283,7 +323,7 @@ th_pages_rele(struct th_tom *tom, struct th_pages *p)
 	if (pg->charged)
 		th_uncharge(tom, pg->vm, p->count);
 	else
-		th_gauge(tom, TH_GAUGE_WIRED, -(int64_t)p->count);
+		th_count_wired(tom, -(int64_t)p->count);
 	mtx_lock(&tom->vm_lock);
 	SLIST_INSERT_HEAD(&tom->vm_free, pg, link);
 	mtx_unlock(&tom->vm_lock);
@@ -393,7 +433,7 @@ th_pages_hold(struct th_tom *tom, struct kaiocb *job, uint64_t addr,
 	pg->p.count = n;
 	pg->p.pa = pa;
 	if (!charged)
-		th_gauge(tom, TH_GAUGE_WIRED, n);
+		th_count_wired(tom, n);
 	*out = &pg->p;
 	return (0);
 }

@@ -433,7 +433,7 @@ pub trait Os: Sized {
     fn slot_unuse(&mut self, slot: u16);
     /// Users now.
     fn slot_users(&self, slot: u16) -> u32;
-    /// May `n` more pages be wired under the process's and the adapter's budgets? If so they are
+    /// May `n` more pages be wired under the budgets of the process and of all adapters? If so they are
     /// charged, until the hold that follows has failed or its [`Pages`] are dropped.
     fn charge_pages(&mut self, job: &Self::Job, n: u32) -> bool;
 }

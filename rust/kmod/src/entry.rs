@@ -146,6 +146,14 @@ extern "C" fn toehold_lowmem(rs: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn toehold_pressure(rs: *mut c_void, space: u64) {
+    // SAFETY: as in toehold_connections().
+    if let Some(a) = unsafe { adapter(rs) } {
+        a.pressure((space != 0).then_some(space));
+    }
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn toehold_forget(rs: *mut c_void, space: u64) {
     // SAFETY: as in toehold_connections().
     if let Some(a) = unsafe { adapter(rs) } {

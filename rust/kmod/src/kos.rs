@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use kpi::aio::{JobList, Short};
+use kpi::aio::JobList;
 use kpi::inp::Inside;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Slice};
@@ -563,13 +563,6 @@ impl Os for Kos {
     }
 
     fn charge_pages(&mut self, job: &KJob, n: u32) -> bool {
-        let adapter = &self.side.adapter;
-        match job.0.budget(adapter.tom, n) {
-            Ok(()) => return true,
-            Err(Short::Adapter) => adapter.pressure(None),
-            // Its own idle sets go, and nobody else's.
-            Err(Short::Process) => adapter.pressure(Some(job.0.space().0)),
-        }
-        false
+        job.0.charge(self.side.adapter.tom, n)
     }
 }

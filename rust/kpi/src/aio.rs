@@ -72,15 +72,6 @@ pub struct Job(NonNull<sys::kaiocb>);
 // SAFETY: owned by whoever has the value; the shim's calls on it are from any thread.
 unsafe impl Send for Job {}
 
-/// Whose budget of wired pages is used up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Short {
-    /// That of all connections of the adapter.
-    Adapter,
-    /// That of the job's process.
-    Process,
-}
-
 /// The word of a job that is ours: slot, a flag, mark.
 mod word {
     pub(super) const SLOT: usize = 0xffff;
@@ -254,18 +245,13 @@ impl Job {
         (space, generation)
     }
 
-    /// May `n` more pages be wired? If so they are charged, and [`crate::pages::Pages::hold`]
-    /// must follow.
-    ///
-    /// # Errors
-    /// Whose limit it was.
-    pub fn budget(&self, tom: Tom, n: u32) -> Result<(), Short> {
+    /// May `n` more pages be wired, beside what is wired through all adapters and what the job's
+    /// process has? If so they are charged, and [`crate::pages::Pages::hold`] must follow. If
+    /// not, whoever keeps idle page sets has been asked to let go of them.
+    #[must_use]
+    pub fn charge(&self, tom: Tom, n: u32) -> bool {
         // SAFETY: live handle, owned job.
-        match unsafe { sys::th_pages_budget(tom.as_ptr(), self.as_ptr(), n) } {
-            sys::TH_BUDGET_OK => Ok(()),
-            sys::TH_BUDGET_PROCESS => Err(Short::Process),
-            _ => Err(Short::Adapter),
-        }
+        unsafe { sys::th_pages_budget(tom.as_ptr(), self.as_ptr(), n) }
     }
 
     /// The process exits or execs.

@@ -20,7 +20,7 @@ unsafe impl Send for Pages {}
 impl Pages {
     /// Fault in and wire the pages under `[addr, addr + len)` of the job's process. Sleeps: no
     /// lock may be held. The job is not completed meanwhile (it has a ticket). `charged`:
-    /// [`crate::aio::Job::budget`] said yes to them, and the value, or the error, ends that.
+    /// [`crate::aio::Job::charge`] said yes to them, and the value, or the error, ends that.
     ///
     /// # Errors
     /// EFAULT, ENOMEM.
