@@ -4,6 +4,8 @@
 //! first of the next pod. The region of pods is described by [`Geometry`]; runs of pods are
 //! handed out by [`Region`] as [`Ppods`].
 
+use static_assertions::{const_assert, const_assert_eq};
+
 use crate::os::Pages;
 
 mod region;
@@ -21,6 +23,10 @@ pub const PPOD_PAGES: u32 = 4;
 
 /// Pods written by one work request: 256 bytes of immediate data.
 pub const PPODS_PER_WR: u32 = 4;
+
+const_assert_eq!(PPOD_SIZE as usize, wire::PagePod::LEN);
+const_assert_eq!(PPOD_PAGES as usize, wire::PPOD_PAGES);
+const_assert!((PPODS_PER_WR * PPOD_SIZE) as usize <= wire::MAX_WR_LEN);
 
 /// Bits of a DDP tag that hold the pod's index (V_PPOD_TAG: 24 bits from bit 6 on).
 const TAG_BITS: u32 = 24;

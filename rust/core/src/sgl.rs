@@ -3,6 +3,7 @@
 /// Segments that fit a whole 512-byte work request: 16 bytes of header, 16 of the list's head
 /// with its first segment, and twenty 24-byte pairs.
 pub const MAX_SEGS: usize = 41;
+static_assertions::const_assert_eq!(MAX_SEGS, wire::MAX_SGL_SEGS);
 
 /// Physical segments of the payload of one work request, in order. Adjacent runs are merged.
 ///

@@ -8,6 +8,7 @@
 pub const MAX_PLEN: u32 = (1 << 26) - 1;
 /// Credits of the longest work request (512 bytes).
 pub const MAX_WR_CREDITS: u8 = 32;
+static_assertions::const_assert_eq!(MAX_WR_CREDITS as usize * 16, wire::MAX_WR_LEN);
 /// Credits of the shortest that carries payload: its header and one byte.
 pub const MIN_TX_CREDITS: u16 = 2;
 /// Credits kept aside for one CPL_ABORT_REQ.

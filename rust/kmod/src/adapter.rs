@@ -7,6 +7,7 @@ use kpi::mem::{Arc, Last, Link, Linked, Slice, Sole, Stack, Wait};
 use kpi::mtx::Mutex;
 use kpi::tom::{Gauge, Tom, WrQueue};
 use kpi::{Error, sys};
+use static_assertions::const_assert_eq;
 use toehold_core::os::Counter;
 use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::shared::Tunables;
@@ -34,9 +35,9 @@ pub enum Extra {
     End,
 }
 
-const _: () = assert!(toehold_core::egress::CTRL_QUEUE == sys::TH_CTRLQ);
-const _: () = assert!(Counter::Count as usize == sys::TH_NCONN_COUNTERS as usize);
-const _: () = assert!(Extra::End as usize == sys::TH_NCOUNTERS as usize);
+const_assert_eq!(toehold_core::egress::CTRL_QUEUE, sys::TH_CTRLQ);
+const_assert_eq!(Counter::Count as u32, sys::TH_NCONN_COUNTERS);
+const_assert_eq!(Extra::End as u32, sys::TH_NCOUNTERS);
 
 /// Why a work request was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

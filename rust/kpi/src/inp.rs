@@ -1,6 +1,6 @@
 //! The inpcb's write lock, what it guards, and the inpcb's life.
 
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
@@ -296,7 +296,7 @@ impl<'g> Locked<'g> {
 
 /// What code that runs under the lock uses to reach the inpcb. It exists inside an
 /// [`InpCell`] only, where nobody gets at it without the lock.
-pub struct Inside(Inp);
+pub struct Inside(Inp, PhantomData<Cell<()>>);
 
 impl Inside {
     /// Proof that the lock is held, for as long as the cell's content is borrowed.
@@ -326,7 +326,7 @@ impl<T> InpCell<T> {
     pub fn new(inp: Inp, make: impl FnOnce(Inside) -> T) -> InpCell<T> {
         InpCell {
             inp,
-            v: UnsafeCell::new(make(Inside(inp))),
+            v: UnsafeCell::new(make(Inside(inp, PhantomData))),
         }
     }
 

@@ -14,6 +14,7 @@
 #![no_std]
 
 pub mod aio;
+mod assertions;
 pub mod inp;
 pub mod l2;
 pub mod mbuf;

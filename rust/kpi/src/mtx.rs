@@ -2,6 +2,7 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
@@ -36,7 +37,7 @@ impl<T> Mutex<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         // SAFETY: the mutex is initialised, and destroyed only by drop().
         unsafe { sys::th_mtx_lock(self.m.as_ptr()) };
-        MutexGuard(self)
+        MutexGuard(self, PhantomData)
     }
 }
 
@@ -47,8 +48,8 @@ impl<T> Drop for Mutex<T> {
     }
 }
 
-/// The mutex, held.
-pub struct MutexGuard<'a, T>(&'a Mutex<T>);
+/// The mutex, held by this thread, which alone may release it.
+pub struct MutexGuard<'a, T>(&'a Mutex<T>, PhantomData<*mut ()>);
 
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;

@@ -4,6 +4,8 @@
 //! pod needs only one read, the first address of that next pod. A DDP tag names the first pod
 //! of a buffer by its byte offset in the adapter's page-pod region.
 
+use static_assertions::const_assert_eq;
+
 use crate::bytes::{TID_BITS, fit32, get_u64, need};
 use crate::error::WireError;
 
@@ -125,4 +127,4 @@ impl PagePod {
     }
 }
 
-const _: () = assert!(PagePod::LEN == 24 + 8 * PPOD_ADDRS);
+const_assert_eq!(PagePod::LEN, 24 + size_of::<[u64; PPOD_ADDRS]>());

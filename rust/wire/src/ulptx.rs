@@ -1,5 +1,7 @@
 //! ULP_TX: scatter lists, writes to adapter memory, and several CPLs in one work request.
 
+use static_assertions::const_assert_eq;
+
 use crate::Chip;
 use crate::bytes::{
     FLOWID_BITS, WR_HDR_LEN, bits32, fit, fit32, get_u32, get_u64, need, put_array, put_u32,
@@ -39,7 +41,7 @@ pub const fn dsgl_len(n: usize) -> usize {
     16 + 24 * (more / 2) + 16 * (more % 2)
 }
 
-const _: () = assert!(dsgl_len(MAX_SGL_SEGS) == MAX_WR_LEN - 16);
+const_assert_eq!(dsgl_len(MAX_SGL_SEGS), MAX_WR_LEN - WR_HDR_LEN);
 
 /// Write a scatter list of `(address, length)` segments at the start of `out`; returns its
 /// length in bytes ([`dsgl_len`]), every one of which is written. If `out` goes on to the next
@@ -282,8 +284,8 @@ const WRAP_LEN: usize = 16;
 const SET_TCB_LEN: usize = 48;
 /// Bytes of a wrapped RX_DATA_ACK, of 8 bytes.
 const RX_DATA_ACK_LEN: usize = 32;
-const _: () = assert!(SET_TCB_LEN == WRAP_LEN + SetTcbField::CPL_LEN + NOOP.len());
-const _: () = assert!(RX_DATA_ACK_LEN == WRAP_LEN + RxDataAck::CPL_LEN + NOOP.len());
+const_assert_eq!(SET_TCB_LEN, WRAP_LEN + SetTcbField::CPL_LEN + NOOP.len());
+const_assert_eq!(RX_DATA_ACK_LEN, WRAP_LEN + RxDataAck::CPL_LEN + NOOP.len());
 
 /// Commands end on 16 bytes; this fills the last 8.
 const NOOP: [u8; 8] = ((SC_NOOP as u64) << 56).to_be_bytes();

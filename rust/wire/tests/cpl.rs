@@ -88,7 +88,7 @@ macro_rules! from_card {
         message! { $name: $t, op 0, body 1, parse $t::parse, emit $t::emit,
         known $val => $hex, random $random }
 
-        const _: () = assert!($t::LEN.is_multiple_of(4));
+        static_assertions::const_assert!($t::LEN.is_multiple_of(4));
     };
 }
 
