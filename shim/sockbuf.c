@@ -8,17 +8,36 @@
 #include <vm/vm.h>
 #include <vm/pmap.h>
 
+/* Room, in bytes and in what mbufs take. */
+static long
+th_sb_space(struct sockbuf *sb, u_int least)
+{
+
+	if (sb->sb_hiwat >= least)
+		return (sbspace(sb));
+	return (lmin((long)least - sbused(sb),
+	    (long)ulmax(sb->sb_mbmax, 8 * least) - sb->sb_mbcnt));
+}
+
 void
 th_sb(struct socket *so, uint32_t which, struct th_sockbuf *s)
 {
 	struct sockbuf *sb;
+	u_int least;
 
-	sb = which == TH_SB_RCV ? &so->so_rcv : &so->so_snd;
+	if (which == TH_SB_RCV) {
+		sb = &so->so_rcv;
+		least = TH_MIN_RCV;
+	} else {
+		sb = &so->so_snd;
+		least = 0;
+	}
 	SOCKBUF_LOCK(sb);
 	s->used = sbused(sb);
 	s->avail = sbavail(sb);
-	s->space = (int32_t)lmax(lmin(sbspace(sb), INT32_MAX), INT32_MIN);
-	s->hiwat = sb->sb_hiwat;
+	s->space = (int32_t)lmax(lmin(th_sb_space(sb, least), INT32_MAX),
+	    INT32_MIN);
+	s->hiwat = MAX(sb->sb_hiwat, least);
 	s->lowat = sb->sb_lowat;
 	s->shut = (sb->sb_state & (which == TH_SB_RCV ? SBS_CANTRCVMORE :
 	    SBS_CANTSENDMORE)) != 0;
@@ -39,7 +58,7 @@ th_rcv_append(struct socket *so, struct mbuf *m)
 }
 
 void
-th_rcv_autosize(struct socket *so, uint32_t n)
+th_rcv_grow(struct socket *so)
 {
 	struct sockbuf *sb;
 	u_long hiwat;
@@ -47,8 +66,7 @@ th_rcv_autosize(struct socket *so, uint32_t n)
 	sb = &so->so_rcv;
 	SOCKBUF_LOCK(sb);
 	if ((sb->sb_flags & SB_AUTOSIZE) != 0 && V_tcp_do_autorcvbuf &&
-	    sb->sb_hiwat < (u_int)V_tcp_autorcvbuf_max &&
-	    n > (uint32_t)MAX(sbspace(sb), 0) / 8 * 7) {
+	    sb->sb_hiwat < (u_int)V_tcp_autorcvbuf_max) {
 		hiwat = MIN(sb->sb_hiwat + 16384UL,
 		    (u_long)V_tcp_autorcvbuf_max);
 		if (!TH_SBRESERVE(so, SO_RCV, hiwat))

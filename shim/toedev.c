@@ -419,7 +419,20 @@ th_tod_syncache_respond(struct toedev *tod, void *synqe, struct mbuf *m)
 static void
 th_tod_offload_socket(struct toedev *tod, void *synqe, struct socket *so)
 {
+#if __FreeBSD_version < 1400000
+	struct socket *head;
 
+	/*
+	 * tcp_attach() turns autosizing on again, though SO_RCVBUF was set on
+	 * the listener, whose inpcb is locked.
+	 */
+	head = so->so_listen;
+	if (head != NULL && (head->sol_sbrcv_flags & SB_AUTOSIZE) == 0) {
+		SOCKBUF_LOCK(&so->so_rcv);
+		so->so_rcv.sb_flags &= ~SB_AUTOSIZE;
+		SOCKBUF_UNLOCK(&so->so_rcv);
+	}
+#endif
 	toehold_synqe_offload(synqe, sotoinpcb(so));
 }
 

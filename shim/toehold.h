@@ -277,6 +277,8 @@ void th_tcp_drop(struct inpcb *, int error);
 
 #define TH_SB_RCV	0
 #define TH_SB_SND	1
+/* What so_rcv may hold at least, whatever SO_RCVBUF says. */
+#define TH_MIN_RCV	4096
 struct th_sockbuf {			/* a socket buffer at one moment */
 	uint32_t used;
 	int32_t space;
@@ -290,7 +292,8 @@ struct th_sockbuf {			/* a socket buffer at one moment */
 /* INP. */
 void th_sb(struct socket *, uint32_t which, struct th_sockbuf *);
 void th_rcv_append(struct socket *, struct mbuf *);	/* owns the mbuf */
-void th_rcv_autosize(struct socket *, uint32_t n);
+/* A step of 16 KB, if so_rcv sizes itself (SB_AUTOSIZE) and may have more. */
+void th_rcv_grow(struct socket *);
 void th_rcv_cant_more(struct socket *);
 /* Reads in the generic path's queue, or being served by it. */
 bool th_rcv_generic(struct socket *);

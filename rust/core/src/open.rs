@@ -6,8 +6,9 @@
 use crate::aiotx::MAX_WND;
 use wire::{ActOpenReq, Chip, Opt0, Opt2, QidTid, TcpOpt};
 
-/// Least receive window asked for, bytes.
-pub const MIN_RCV_WND: u32 = 24 * 1024;
+/// Least receive window asked for, bytes, and what so_rcv may hold at least: with the largest
+/// window scale the window field cannot say less.
+pub const MIN_RCV_WND: u32 = 4096;
 /// Largest receive window a tid can have, bytes.
 pub const MAX_RCV_WND: u32 = (1 << 27) - 1;
 /// Send buffer of the adapter while so_snd sizes itself, bytes.

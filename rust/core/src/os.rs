@@ -296,7 +296,7 @@ pub trait Os: Sized {
     fn rcv_held(&self) -> u32;
     /// Room in so_rcv (`sbspace`), negative if over-full.
     fn rcv_space(&self) -> i32;
-    /// High-water mark of so_rcv.
+    /// High-water mark of so_rcv, and at least [`crate::open::MIN_RCV_WND`].
     fn rcv_hiwat(&self) -> u32;
     /// Low-water mark of so_rcv.
     fn rcv_lowat(&self) -> u32;
@@ -335,8 +335,9 @@ pub trait Os: Sized {
     fn pages_copy(&mut self, from: &Self::Pages, off: u32, to: &Self::Pages, at: u32, len: u32);
     /// One received chain out of two, `head` first (`m_cat`).
     fn mbuf_join(&mut self, head: Self::Mbuf, tail: Self::Mbuf) -> Self::Mbuf;
-    /// Grow so_rcv after `n` bytes arrived, if autosizing is on (`tcp_autorcvbuf`).
-    fn rcv_autosize(&mut self, n: u32);
+    /// Grow so_rcv by a step, if it sizes itself and may have more (`SB_AUTOSIZE`,
+    /// `net.inet.tcp.recvbuf_auto`, `recvbuf_max`).
+    fn rcv_grow(&mut self);
     /// No more data will come (`socantrcvmore`).
     fn rcv_cant_more(&mut self);
 

@@ -15,6 +15,7 @@ use crate::os::{Counter, Job, JobId, JobQueue, Os, PageKey};
 use crate::pageset::Ticket;
 use crate::shared::Shared;
 
+mod autosize;
 mod brief;
 mod cancel;
 mod check;
@@ -80,6 +81,8 @@ pub struct Rx<O: Os> {
     early: u32,
     /// Bytes of so_rcv we know of; what is gone from there was read by plain reads.
     known: u32,
+    /// so_rcv held more than half of what it may since it last grew.
+    filled: bool,
     /// The peer's FIN has come.
     fin: bool,
     /// ... and the socket knows.
@@ -126,6 +129,7 @@ impl<O: Os> Rx<O> {
             no_flush: false,
             early: 0,
             known: 0,
+            filled: false,
             fin: false,
             fin_told: false,
             stopped: false,

@@ -36,6 +36,7 @@ pub enum Extra {
 }
 
 const_assert_eq!(toehold_core::egress::CTRL_QUEUE, sys::TH_CTRLQ);
+const_assert_eq!(toehold_core::open::MIN_RCV_WND, sys::TH_MIN_RCV);
 const_assert_eq!(Counter::Count as u32, sys::TH_NCONN_COUNTERS);
 const_assert_eq!(Extra::End as u32, sys::TH_NCOUNTERS);
 

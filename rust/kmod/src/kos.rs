@@ -331,9 +331,9 @@ impl Os for Kos {
         head.join(tail)
     }
 
-    fn rcv_autosize(&mut self, n: u32) {
+    fn rcv_grow(&mut self) {
         if let Some(so) = self.so() {
-            so.rcv_autosize(n);
+            so.rcv_grow();
         }
     }
 

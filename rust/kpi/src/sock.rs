@@ -56,10 +56,10 @@ impl Socket<'_> {
         unsafe { sys::th_rcv_append(self.as_ptr(), m.into_raw()) };
     }
 
-    /// Grow so_rcv after `n` bytes came, if autosizing is on.
-    pub fn rcv_autosize(self, n: u32) {
+    /// Grow so_rcv by a step, if it sizes itself and may have more.
+    pub fn rcv_grow(self) {
         // SAFETY: live socket.
-        unsafe { sys::th_rcv_autosize(self.as_ptr(), n) };
+        unsafe { sys::th_rcv_grow(self.as_ptr()) };
     }
 
     /// `socantrcvmore`.

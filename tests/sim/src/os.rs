@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use toehold_core::aiotx::MAX_WND;
 use toehold_core::errno::Errno;
+use toehold_core::open::MIN_RCV_WND;
 use toehold_core::os::{
     Counter, Job, JobId, NoMbuf, NoWr, Os, PageKey, Queue, SeqState, TcpState, Unsent,
 };
@@ -285,11 +286,10 @@ impl Os for SimOs {
         self.so().map_or(0, |s| s.rcv.len() as u32)
     }
     fn rcv_space(&self) -> i32 {
-        let space = |s: &Sock| s.rcv.hiwat as i32 - s.rcv.len() as i32;
-        self.so().map_or(0, space)
+        self.rcv_hiwat() as i32 - self.rcv_avail() as i32
     }
     fn rcv_hiwat(&self) -> u32 {
-        self.so().map_or(0, |s| s.rcv.hiwat)
+        self.so().map_or(0, |s| s.rcv.hiwat.max(MIN_RCV_WND))
     }
     fn rcv_lowat(&self) -> u32 {
         self.so().map_or(0, |s| s.rcv.lowat)
@@ -361,10 +361,9 @@ impl Os for SimOs {
         head.extend_from_slice(&tail);
         head
     }
-    fn rcv_autosize(&mut self, n: u32) {
-        let space = self.rcv_space();
+    fn rcv_grow(&mut self) {
         let r = &mut self.sock.rcv;
-        if r.hiwat < r.auto_max && n as i32 > space / 8 * 7 {
+        if r.hiwat < r.auto_max {
             r.hiwat = (r.hiwat + 16384).min(r.auto_max);
         }
     }

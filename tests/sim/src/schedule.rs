@@ -126,6 +126,7 @@ fn short(rng: &mut Rng) -> Short {
 fn end(rng: &mut Rng) -> EndConf {
     let buffer =
         |rng: &mut Rng| rng.pick(&[4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20]);
+    let tiny = rng.one_in(16);
     EndConf {
         tun: Tunables {
             ddp: !rng.one_in(12),
@@ -133,7 +134,7 @@ fn end(rng: &mut Rng) -> EndConf {
             tx_zcopy_min: rng.pick(&[0, 0, 0, 3_000, 20_000, u32::MAX]),
             cache: rng.pick(&[0, 8, 9, 16, 64]),
         },
-        rcv: buffer(rng),
+        rcv: if tiny { 1 } else { buffer(rng) },
         snd: buffer(rng),
         auto_max: if rng.one_in(3) { 2 << 20 } else { 0 },
         rcv_lowat: if rng.one_in(6) {

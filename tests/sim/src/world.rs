@@ -8,7 +8,7 @@ use t5sim::{Card, Nanos, TxQueue};
 use toehold_core::conn::{Conn, Outcome};
 use toehold_core::egress::Egress;
 use toehold_core::errno::Errno;
-use toehold_core::open::ConnParams;
+use toehold_core::open::{ConnParams, MIN_RCV_WND};
 use toehold_core::os::{JobId, Queue};
 use toehold_core::pageset::Want;
 use toehold_core::ppod::{Geometry, Node, Region};
@@ -514,6 +514,17 @@ impl World {
         assert_eq!(s.host_errors, 0, "the card: {:?}", s.last_host_error);
         assert_eq!(s.ddp_errors, 0, "the card: placements refused: {s:?}");
         assert_eq!(s.dma_faults, 0, "the card: DMA refused");
+        for (e, end) in self.ends.iter().enumerate() {
+            let rcv = &end.os.sock.rcv;
+            // What was placed comes on top of the window that the peer was given.
+            let most = 2 * rcv.hiwat.max(MIN_RCV_WND) as usize;
+            assert!(
+                rcv.len() <= most,
+                "end {e}: so_rcv holds {} bytes and may hold {most}\n{}",
+                rcv.len(),
+                self.story()
+            );
+        }
     }
 
     /// Run until `done` is true.

@@ -35,7 +35,7 @@ impl<O: Os> Rx<O> {
             os.rcv_discard(m);
             return Err(BadCpl("CPL_RX_DATA out of sequence"));
         }
-        self.placed(sh, os, gap);
+        Self::placed(sh, gap);
         if fell {
             // The adapter fell out of DDP; or it held this message back since DDP was off, and
             // fills a buffer now. So the buffers are taken back, and it says which it was.
@@ -63,7 +63,7 @@ impl<O: Os> Rx<O> {
         } else {
             self.park(os, m, len);
         }
-        os.rcv_autosize(len);
+        self.came(os);
         self.credits(sh, os);
         self.pump(sh, os);
         os.publish(&sh.seq);
@@ -129,7 +129,7 @@ impl<O: Os> Rx<O> {
             return Err(BadCpl("DDP report of more than the buffer holds"));
         }
         self.note_plain(os);
-        self.placed(sh, os, n);
+        Self::placed(sh, n);
         self.psh = report.psh;
         self.land(i, n.saturating_add(passed), Fate::Report);
         self.pump(sh, os);
@@ -186,7 +186,7 @@ impl<O: Os> Rx<O> {
             return Ok(());
         }
         self.note_plain(os);
-        self.taken_back(sh, os, i, cpl.oldval)?;
+        self.taken_back(sh, i, cpl.oldval)?;
         self.pump(sh, os);
         self.credits(sh, os);
         os.publish(&sh.seq);
@@ -194,13 +194,7 @@ impl<O: Os> Rx<O> {
     }
 
     /// The reply about a buffer that was invalidated, with the old value of its TCB word.
-    fn taken_back(
-        &mut self,
-        sh: &mut Shared<O>,
-        os: &mut O,
-        i: usize,
-        oldval: u64,
-    ) -> Result<(), BadCpl> {
+    fn taken_back(&mut self, sh: &mut Shared<O>, i: usize, oldval: u64) -> Result<(), BadCpl> {
         // If the buffer came back by itself meanwhile, all was said then.
         let Buf::Invalidating(a) = self.bufs.at(i) else {
             return Ok(());
@@ -219,7 +213,7 @@ impl<O: Os> Rx<O> {
         let fate = a.stop.map_or(Fate::Report, Fate::from);
         let passed = a.passed;
         let more = if self.lost { 0 } else { more };
-        self.placed(sh, os, more);
+        Self::placed(sh, more);
         self.land(i, passed.saturating_add(more), fate);
         Ok(())
     }
@@ -239,7 +233,7 @@ impl<O: Os> Rx<O> {
         if self.fin || n > self.room(true) {
             return Err(BadCpl("CPL_PEER_CLOSE out of sequence"));
         }
-        self.placed(sh, os, n);
+        Self::placed(sh, n);
         sh.seq.rcv_nxt = rcv_nxt;
         self.fin = true;
         self.mode = Mode::Off;
@@ -271,11 +265,8 @@ impl<O: Os> Rx<O> {
     }
 
     /// `n` bytes were placed by DDP. They are not charged against the window (RX_FC_DDP).
-    fn placed(&mut self, sh: &mut Shared<O>, os: &mut O, n: u32) {
-        if n > 0 {
-            sh.seq.rcv_nxt = sh.seq.rcv_nxt.wrapping_add(n);
-            os.rcv_autosize(n);
-        }
+    fn placed(sh: &mut Shared<O>, n: u32) {
+        sh.seq.rcv_nxt = sh.seq.rcv_nxt.wrapping_add(n);
     }
 
     fn now_on(&mut self) {

@@ -55,7 +55,9 @@ impl<O: Os> Rx<O> {
     pub(super) fn note_plain(&mut self, os: &mut O) {
         let avail = os.rcv_avail();
         if avail < self.known {
-            os.count(Counter::RxPlainOctets, u64::from(self.known - avail));
+            let n = self.known - avail;
+            os.count(Counter::RxPlainOctets, u64::from(n));
+            self.took(os, n);
         }
         self.known = avail;
         self.early = self.early.min(avail);

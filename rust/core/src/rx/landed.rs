@@ -1,6 +1,7 @@
 //! Buffers that came back from the adapter: put the stream in order, give each job its bytes.
 
 use super::Rx;
+use super::pump::place;
 use crate::ddp::{Buf, Fate, Mode, Stop, page_off};
 use crate::os::{Counter, Job, JobQueue, NoMbuf, Os};
 use crate::shared::Shared;
@@ -23,11 +24,9 @@ impl<O: Os> Rx<O> {
                 }
                 // The front job had nothing, so the other's bytes are its.
                 (Buf::Back(_), Buf::Landed(..)) => {
-                    let room = if os.rcv_tls() { rcv_room(os) } else { u32::MAX };
-                    if !self.give_back(sh, os, other, room) {
+                    if !self.hand_on(sh, os, front, other) {
                         return false;
                     }
-                    self.unpark(os);
                 }
                 // It goes first again: the other must not overtake it.
                 (Buf::Back(_), Buf::Posted(_)) => {
@@ -113,6 +112,7 @@ impl<O: Os> Rx<O> {
         let all = copied.saturating_add(kept);
         if all > 0 {
             sh.sets.dirty(slot);
+            self.took(os, all);
         }
         self.conclude(sh, os, i, all);
         true
@@ -152,6 +152,79 @@ impl<O: Os> Rx<O> {
             debug_assert_eq!(got, copied, "so_rcv is locked and has the bytes");
         }
         true
+    }
+
+    /// What so_rcv has and then what was placed for `from`'s job go to `to`'s, which precedes it
+    /// and had nothing: straight into its pages, because so_rcv may have no room for it.
+    fn hand_on(&mut self, sh: &mut Shared<O>, os: &mut O, to: usize, from: usize) -> bool {
+        let (Buf::Back(job), Buf::Landed(a, n, _)) = (self.bufs.at(to), self.bufs.at(from)) else {
+            return true;
+        };
+        let at = job.slot().and_then(|s| place(job, s, sh.sets.key(s)?));
+        let mut avail = os.rcv_avail();
+        // If not for a program, or a reader is inside who may wait for just this.
+        let free = !os.rcv_tls() && (avail == 0 || os.rcv_io_trylock());
+        let (Some(at), true) = (at, free) else {
+            let all = self.give_back(sh, os, from, rcv_room(os));
+            if all {
+                self.unpark(os);
+            }
+            return all;
+        };
+        let (src, off, n) = (a.slot, a.off, *n);
+        let locked = avail > 0;
+        if locked {
+            avail = os.rcv_avail();
+        }
+        let copied = avail.min(at.room);
+        let moved = n.min(at.room - copied);
+        if let (Some(to), Some(from)) = (sh.sets.pages(at.slot), sh.sets.pages(src)) {
+            if copied > 0 {
+                os.rcv_copy(to, at.byte, copied);
+            }
+            let byte = at.byte.saturating_add(copied);
+            let off = page_off(sh.sets.key(src).map_or(0, |k| k.addr), off);
+            if moved > 0 && src == at.slot {
+                os.pages_move(to, off, byte, moved);
+            } else if moved > 0 {
+                os.pages_copy(from, off, to, byte, moved);
+            }
+        }
+        if locked {
+            os.rcv_io_unlock();
+            self.known = os.rcv_avail();
+        }
+        if let Buf::Landed(a, n, _) = self.bufs.at_mut(from) {
+            a.off = a.off.saturating_add(moved);
+            *n -= moved;
+        }
+        self.count_copied(os, copied, None);
+        os.count(Counter::RxMovedOctets, u64::from(moved));
+        self.handed(sh, os, to, copied.saturating_add(moved));
+        if n > moved {
+            return true;
+        }
+        let all = self.give_back(sh, os, from, 0);
+        self.unpark(os);
+        all
+    }
+
+    /// The job that is to go back to the queue got `n` bytes, and ends if these fill its buffer.
+    fn handed(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize, n: u32) {
+        let Buf::Back(mut job) = self.bufs.at_mut(i).take() else {
+            return;
+        };
+        if let Some(slot) = job.slot().filter(|_| n > 0) {
+            sh.sets.dirty(slot);
+        }
+        job.set_done(job.done().saturating_add(usize::try_from(n).unwrap_or(0)));
+        let done = job.done();
+        if done >= job.len() {
+            self.end_job(sh, os, job, Ok(done));
+        } else {
+            *self.bufs.at_mut(i) = Buf::Back(job);
+        }
+        self.took(os, n);
     }
 
     /// What was placed for this job is not for it, but for a reader or a job that comes before: up

@@ -216,6 +216,7 @@ impl<O: Os> Rx<O> {
         });
         self.known = os.rcv_avail();
         self.count_copied(os, n, None);
+        self.took(os, n);
         if full {
             self.end_head(sh, os, None);
         } else if n == at.room {
@@ -304,8 +305,8 @@ impl<O: Os> Rx<O> {
 }
 
 /// Where a job stands in its page set.
-struct Stand {
-    slot: u16,
+pub(super) struct Stand {
+    pub(super) slot: u16,
     /// Byte of the job that the set starts with.
     start: usize,
     /// Progress from there on.
@@ -313,13 +314,13 @@ struct Stand {
     /// End of the set, from there on.
     end: u32,
     /// Bytes to go.
-    room: u32,
+    pub(super) room: u32,
     /// Where the next byte goes, from the start of the first page.
-    byte: u32,
+    pub(super) byte: u32,
 }
 
 /// `None` if the set is of another piece.
-fn place<J: Job>(job: &J, slot: u16, key: &crate::os::PageKey) -> Option<Stand> {
+pub(super) fn place<J: Job>(job: &J, slot: u16, key: &crate::os::PageKey) -> Option<Stand> {
     let start = key.addr.checked_sub(job.addr())?;
     let off = u64::try_from(job.done()).ok()?.checked_sub(start)?;
     let off = u32::try_from(off).ok()?;

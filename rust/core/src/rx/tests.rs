@@ -2,6 +2,7 @@
 
 use std::vec::Vec;
 
+mod autosize;
 mod badcpl;
 mod basic;
 mod bench;

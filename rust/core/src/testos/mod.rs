@@ -83,8 +83,8 @@ pub struct TestOs {
     rcv_locked: bool,
     /// Refuse mbufs.
     pub deny_mbufs: bool,
-    /// Sum of [`Os::rcv_autosize`].
-    pub autosized: u64,
+    /// so_rcv grows by this, each time it is told to; 0: it does not size itself.
+    pub rcv_step: u32,
     /// Bytes freed unread.
     pub discarded: u64,
     /// Bytes moved within pages by [`Os::pages_move`].
@@ -180,7 +180,7 @@ impl TestOs {
             rcv_generic: false,
             rcv_locked: false,
             deny_mbufs: false,
-            autosized: 0,
+            rcv_step: 0,
             discarded: 0,
             moved: 0,
             returned: 0,
@@ -439,8 +439,8 @@ impl Os for TestOs {
         head.extend(tail);
         head
     }
-    fn rcv_autosize(&mut self, n: u32) {
-        self.autosized += u64::from(n);
+    fn rcv_grow(&mut self) {
+        self.rcv_hiwat += self.rcv_step;
     }
     fn rcv_cant_more(&mut self) {
         self.rcv_shut = true;

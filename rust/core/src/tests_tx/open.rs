@@ -80,7 +80,9 @@ fn window_in_opt0_is_bounded() {
         };
         ConnParams::active(&w, &MTUS).opt0_bufsize
     };
-    assert_eq!(at(0), 24);
+    assert_eq!(at(0), 4);
+    assert_eq!(at(16_384), 16);
+    assert_eq!(at(16_383), 15);
     assert_eq!(at(65536), 64);
     assert_eq!(at(65536 + 1023), 64);
     assert_eq!(at(1023 << 10), 1023);

@@ -372,13 +372,3 @@ fn a_read_of_one_byte() {
     b.expect(r, 1);
     b.finish();
 }
-
-#[test]
-fn ddp_bytes_grow_the_buffer_too() {
-    let mut b = Bench::ddp_on();
-    b.read_new(5000);
-    b.settle();
-    b.recv(5000, false);
-    assert_eq!(b.os.autosized, 5000);
-    b.finish();
-}

@@ -92,7 +92,7 @@ impl Os for Fake {
     fn mbuf_join(&mut self, head: u32, tail: u32) -> u32 {
         head + tail
     }
-    fn rcv_autosize(&mut self, _n: u32) {}
+    fn rcv_grow(&mut self) {}
     fn rcv_cant_more(&mut self) {
         self.rcv_shut = true;
         self.eof = true;
