@@ -124,7 +124,7 @@ ts_queues_init(struct ts_softc *ts)
 
 /* `dev' is NULL where there is none. NULL: the card or a table could not be made. May sleep. */
 struct ts_softc *
-ts_adapter_new(device_t dev)
+ts_adapter_new(device_t dev, int unit)
 {
 	struct ts_softc *ts;
 	struct adapter *sc;
@@ -140,7 +140,8 @@ ts_adapter_new(device_t dev)
 	t5sim_card_info(ts->card, &ts->info);
 
 	sc->dev = dev;
-	TS_SET_NAMEUNIT(sc);
+	ts->unit = unit;
+	TS_SET_NAMEUNIT(sc, unit);
 	strlcpy(sc->lockname, TS_NAMEUNIT(sc), sizeof(sc->lockname));
 	mtx_init(&sc->sc_lock, sc->lockname, NULL, MTX_DEF);
 	rw_init(&sc->policy_lock, "t5sim offload policy");

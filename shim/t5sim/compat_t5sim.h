@@ -28,8 +28,8 @@ struct sysctl_oid_list;
 
 #define TS_MALLOC_NAME		"t5sim"
 #define TS_NAMEUNIT(sc)		((sc)->nameunit)
-#define TS_SET_NAMEUNIT(sc)	\
-	strlcpy((sc)->nameunit, "t5nex0", sizeof((sc)->nameunit))
+#define TS_SET_NAMEUNIT(sc, unit)	\
+	snprintf((sc)->nameunit, sizeof((sc)->nameunit), "t5nex%d", unit)
 /* The stand-in has the tunables of the TOE that came after 12.1, too. */
 #define TS_TUNABLES_14
 
@@ -52,7 +52,7 @@ ts_t4nex_fini(struct ts_softc *ts)
 
 #define TS_MALLOC_NAME		"cxgbe"
 #define TS_NAMEUNIT(sc)		device_get_nameunit((sc)->dev)
-#define TS_SET_NAMEUNIT(sc)	((void)0)
+#define TS_SET_NAMEUNIT(sc, unit)	((void)(unit))
 
 /* chip.c: members that only the real structures have. */
 void ts_t4nex_init(struct ts_softc *);

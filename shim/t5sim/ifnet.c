@@ -191,7 +191,7 @@ ts_port_attach(struct ts_softc *ts, int i)
 		return (ENOMEM);
 	TS_UNDOOM(vi);
 	if_setsoftc(ifp, vi);
-	if_initname(ifp, "cxl", i);
+	if_initname(ifp, "cxl", ts->unit * T5SIM_NPORTS + i);
 	if_setflags(ifp, IFF_BROADCAST | IFF_SIMPLEX | IFF_MULTICAST);
 	if_setinitfn(ifp, ts_if_init);
 	if_setioctlfn(ifp, ts_if_ioctl);

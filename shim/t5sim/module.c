@@ -1,8 +1,9 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * One simulated adapter, t5nex0, from start to stop; and the module itself where it is
- * built from packaged headers: t5sim. See nexus.c for module t4nex. Unload is refused while
+ * A simulated adapter, t5nex0, from start to stop; and the module itself where it is built
+ * from packaged headers: t5sim, which has as many as hw.t5sim.adapters says. See nexus.c for
+ * module t4nex. Unload is refused while
  * an upper-layer driver is registered, as if_cxgbe refuses it.
  */
 #include "softc.h"
@@ -11,11 +12,11 @@ MALLOC_DEFINE(M_CXGBE, TS_MALLOC_NAME, "Simulated T5 adapter");
 
 /* A card at work, with no port yet. NULL: it could not be made. May sleep. */
 struct ts_softc *
-ts_start(device_t dev)
+ts_start(device_t dev, int unit)
 {
 	struct ts_softc *ts;
 
-	ts = ts_adapter_new(dev);
+	ts = ts_adapter_new(dev, unit);
 	if (ts == NULL)
 		return (NULL);
 	ts_engine_start(ts);
@@ -36,7 +37,7 @@ ts_doom(struct ts_softc *ts)
 		return (EBUSY);
 	for (i = 0; i < T5SIM_NPORTS; i++)
 		ts_vi_doom(&ts->sc, &ts->vi[i]);
-	ts_publish(NULL);
+	ts_publish(ts, false);
 	if (ts->sc.active_ulds == 0)
 		return (0);
 	ts_undoom(ts);
@@ -53,7 +54,7 @@ ts_undoom(struct ts_softc *ts)
 	for (i = 0; i < T5SIM_NPORTS; i++)
 		TS_UNDOOM(&ts->vi[i]);
 	ADAPTER_UNLOCK(&ts->sc);
-	ts_publish(ts);
+	ts_publish(ts, true);
 }
 
 /* Its ports are gone. May sleep. */
@@ -74,11 +75,13 @@ struct sysctl_oid_list *
 ts_sysctl_node(struct ts_softc *ts, struct sysctl_ctx_list *ctx)
 {
 	struct sysctl_oid_list *node;
+	char name[8];
 
 	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx,
 	    SYSCTL_STATIC_CHILDREN(_dev), OID_AUTO, "t5nex",
 	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "simulated T5"));
-	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, node, OID_AUTO, "0",
+	snprintf(name, sizeof(name), "%d", ts->unit);
+	node = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, node, OID_AUTO, name,
 	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "simulated T5"));
 	SYSCTL_ADD_STRING(ctx, node, OID_AUTO, "%desc",
 	    CTLFLAG_RD | CTLFLAG_MPSAFE,
@@ -96,25 +99,26 @@ ts_sysctl_port_node(struct ts_softc *ts, struct sysctl_ctx_list *ctx, int i)
 	cxl = SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx,
 	    SYSCTL_STATIC_CHILDREN(_dev), OID_AUTO, "cxl",
 	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "ports of simulated T5s"));
-	snprintf(name, sizeof(name), "%d", i);
+	snprintf(name, sizeof(name), "%d", ts->unit * T5SIM_NPORTS + i);
 	return (SYSCTL_CHILDREN(SYSCTL_ADD_NODE(ctx, cxl, OID_AUTO, name,
 	    CTLFLAG_RD | CTLFLAG_MPSAFE, NULL, "port of a simulated T5")));
 }
 
-static struct ts_softc *ts_loaded;
+#define TS_MAX_ADAPTERS	4
 
+/* From the first on, without a gap. */
+static struct ts_softc *ts_loaded[TS_MAX_ADAPTERS];
+
+/* An adapter with its ports.  May sleep. */
 static int
-ts_load(void)
+ts_load_one(int unit)
 {
 	struct ts_softc *ts;
 	int i, rc;
 
-	ts_uld_modload();
-	ts = ts_start(NULL);
-	if (ts == NULL) {
-		ts_uld_modunload();
+	ts = ts_start(NULL, unit);
+	if (ts == NULL)
 		return (ENXIO);
-	}
 	rc = 0;
 	for (i = 0; i < T5SIM_NPORTS && rc == 0; i++)
 		rc = ts_port_attach(ts, i);
@@ -122,32 +126,62 @@ ts_load(void)
 		for (i = 0; i < T5SIM_NPORTS; i++)
 			ts_port_detach(ts, i);
 		ts_stop(ts);
-		ts_uld_modunload();
 		return (rc);
 	}
-	ts_loaded = ts;
-	ts_publish(ts);
+	ts_loaded[unit] = ts;
+	ts_publish(ts, true);
+	return (0);
+}
+
+/* All, or, with EBUSY, none. */
+static int
+ts_unload(void)
+{
+	struct ts_softc *ts;
+	int i, rc, unit;
+
+	/* A load that failed is followed by this. */
+	if (ts_loaded[0] == NULL)
+		return (0);
+	for (unit = 0; unit < TS_MAX_ADAPTERS; unit++) {
+		if ((ts = ts_loaded[unit]) == NULL)
+			break;
+		rc = ts_doom(ts);
+		if (rc != 0) {
+			while (--unit >= 0)
+				ts_undoom(ts_loaded[unit]);
+			return (rc);
+		}
+	}
+	while (--unit >= 0) {
+		ts = ts_loaded[unit];
+		ts_loaded[unit] = NULL;
+		for (i = 0; i < T5SIM_NPORTS; i++)
+			ts_port_detach(ts, i);
+		ts_stop(ts);
+	}
+	ts_uld_modunload();
 	return (0);
 }
 
 static int
-ts_unload(void)
+ts_load(void)
 {
-	struct ts_softc *ts = ts_loaded;
-	int i, rc;
+	int n, rc, unit;
 
-	/* A load that failed is followed by this. */
-	if (ts == NULL)
-		return (0);
-	rc = ts_doom(ts);
-	if (rc != 0)
-		return (rc);
-	ts_loaded = NULL;
-	for (i = 0; i < T5SIM_NPORTS; i++)
-		ts_port_detach(ts, i);
-	ts_stop(ts);
-	ts_uld_modunload();
-	return (0);
+	n = 1;
+	TUNABLE_INT_FETCH("hw.t5sim.adapters", &n);
+	if (n < 1 || n > TS_MAX_ADAPTERS)
+		return (EINVAL);
+	ts_uld_modload();
+	rc = 0;
+	for (unit = 0; unit < n && rc == 0; unit++)
+		rc = ts_load_one(unit);
+	if (rc != 0 && ts_loaded[0] != NULL)
+		(void)ts_unload();
+	else if (rc != 0)
+		ts_uld_modunload();
+	return (rc);
 }
 
 static int
@@ -158,7 +192,7 @@ ts_modevent(module_t mod, int what, void *arg)
 	case MOD_LOAD:
 		return (ts_load());
 	case MOD_QUIESCE:
-		return (ts_loaded != NULL && ts_uld_any() ? EBUSY : 0);
+		return (ts_loaded[0] != NULL && ts_uld_any() ? EBUSY : 0);
 	case MOD_UNLOAD:
 		return (ts_unload());
 	case MOD_SHUTDOWN:

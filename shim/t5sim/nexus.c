@@ -202,7 +202,7 @@ ts_nexus_attach(device_t dev)
 	int i;
 	bool all;
 
-	ts = ts_start(dev);
+	ts = ts_start(dev, device_get_unit(dev));
 	if (ts == NULL)
 		return (ENXIO);
 	device_set_softc(dev, ts);
@@ -222,7 +222,7 @@ ts_nexus_attach(device_t dev)
 		ts_stop(ts);
 		return (ENXIO);
 	}
-	ts_publish(ts);
+	ts_publish(ts, true);
 	return (0);
 }
 

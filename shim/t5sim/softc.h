@@ -49,6 +49,8 @@ STAILQ_HEAD(ts_wr_list, wrqe);
 
 struct ts_softc {
 	struct adapter sc;	/* first */
+	LIST_ENTRY(ts_softc) link;	/* of those that are published */
+	int unit;		/* t5nex0, t5nex1, ... */
 	struct port_info pi[T5SIM_NPORTS];
 	struct vi_info vi[T5SIM_NPORTS];
 	struct sge_wrq ctrlq[T5SIM_NPORTS];
@@ -109,11 +111,11 @@ struct ts_cpl_rec {
 STAILQ_HEAD(ts_sink, ts_cpl_rec);
 
 /* adapter.c */
-struct ts_softc *ts_adapter_new(device_t);
+struct ts_softc *ts_adapter_new(device_t, int unit);
 void ts_adapter_free(struct ts_softc *);
 
 /* module.c */
-struct ts_softc *ts_start(device_t);
+struct ts_softc *ts_start(device_t, int unit);
 int ts_doom(struct ts_softc *);
 void ts_undoom(struct ts_softc *);
 void ts_stop(struct ts_softc *);
@@ -152,7 +154,7 @@ void ts_frame_input(struct ts_softc *, struct mbuf *);
 void ts_uld_modload(void);
 void ts_uld_modunload(void);
 bool ts_uld_any(void);
-void ts_publish(struct ts_softc *);
+void ts_publish(struct ts_softc *, bool on);
 int ts_toe_capability(struct vi_info *, bool);
 
 /* clip.c */

@@ -1,7 +1,7 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Upper-layer drivers: which are registered, which are active on the adapter, what they
+ * Upper-layer drivers: which are registered, which are active on an adapter, what they
  * see of it, and what IFCAP_TOE does about it.
  */
 #include "softc.h"
@@ -13,8 +13,7 @@ static struct {
 } ts_ulds[ULD_MAX + 1];
 static struct sx ts_uld_lock;
 
-/* The one adapter; NULL when there is none. */
-static struct ts_softc *ts_adapter;
+static LIST_HEAD(, ts_softc) ts_adapters = LIST_HEAD_INITIALIZER(ts_adapters);
 static struct sx ts_list_lock;
 
 void
@@ -33,23 +32,27 @@ ts_uld_modunload(void)
 	sx_destroy(&ts_uld_lock);
 }
 
-/* Show the adapter to upper-layer drivers; NULL: waits until none looks at it. */
+/* Show the adapter to upper-layer drivers, or not: waits until none looks at it. */
 void
-ts_publish(struct ts_softc *ts)
+ts_publish(struct ts_softc *ts, bool on)
 {
 
 	sx_xlock(&ts_list_lock);
-	ts_adapter = ts;
+	if (on)
+		LIST_INSERT_HEAD(&ts_adapters, ts, link);
+	else
+		LIST_REMOVE(ts, link);
 	sx_xunlock(&ts_list_lock);
 }
 
 void
 t4_iterate(void (*func)(struct adapter *, void *), void *arg)
 {
+	struct ts_softc *ts;
 
 	sx_slock(&ts_list_lock);
-	if (ts_adapter != NULL)
-		func(&ts_adapter->sc, arg);
+	LIST_FOREACH(ts, &ts_adapters, link)
+		func(&ts->sc, arg);
 	sx_sunlock(&ts_list_lock);
 }
 

@@ -60,8 +60,19 @@ impl Bed {
     /// If any of it fails.
     #[must_use]
     pub fn with(config: Config) -> Bed {
-        let k = ukern::boot(config);
-        let bed = Bed { k };
+        Self::cards(config, 1)
+    }
+
+    /// The same with `n` adapters, of which the first has its addresses.
+    ///
+    /// # Panics
+    /// If any of it fails.
+    #[must_use]
+    pub fn cards(config: Config, n: u32) -> Bed {
+        let bed = Bed {
+            k: ukern::boot(config),
+        };
+        bed.k.kenv("hw.t5sim.adapters", &n.to_string());
         bed.load("t5sim");
         bed.load("toehold");
         bed.ports(true);

@@ -213,6 +213,76 @@ fn two(bed: &Bed, cfg: ProcConfig, hog: usize) -> (u64, u64) {
     )
 }
 
+/// Memory is one: what another adapter's connection holds is in the way of this one's.
+#[test]
+fn the_budget_is_that_of_all_adapters() {
+    let bed = Bed::cards(ukern::Config::seed(1041), 2);
+    let other = |name: &str, v: u64| {
+        let name = format!("dev.t5nex.1.toe.{name}");
+        let r = bed.k.sysctl_set(&name, v.to_string());
+        assert!(r.is_ok(), "{name}: {r:?}");
+    };
+    other("ddp", 1);
+    bed.k
+        .ifconfig("cxl2", "198.51.100.1/24", CLIENT, true)
+        .expect("ifconfig cxl2");
+    bed.k
+        .ifconfig("cxl3", "198.51.100.2/24", SERVER, true)
+        .expect("ifconfig cxl3");
+    // 10 pages of the idle connection leave 2.
+    for (budget, copies) in [(12, true), (40, false)] {
+        for name in ["max_wired", "max_wired_proc"] {
+            bed.set(name, budget);
+            other(name, budget as u64);
+        }
+        // Two processes, so that only what they have in common is short.
+        let held = || {
+            bed.k
+                .sysctl_get("dev.t5nex.1.toe.stats.wired_pages")
+                .ok()
+                .and_then(|v| v.as_u64())
+        };
+        let hog = bed.k.spawn(process(), |p| {
+            let l = p.socket().unwrap();
+            p.bind(l, addr("198.51.100.2", 10)).unwrap();
+            p.listen(l, 1).unwrap();
+            let (s, _) = p.accept(l).unwrap();
+            p.close(l).unwrap();
+            let va = p.mmap(40_000, Prot::RW).unwrap();
+            let cb = p.aio_read(s, va, 40_000).unwrap();
+            // Until the peer is gone.
+            assert_eq!(p.aio_wait(cb), Ok(0));
+            p.close(s).unwrap();
+        });
+        bed.k.run_until_idle();
+        let idle = bed.k.spawn(ProcConfig::vnet(CLIENT).name("idle"), |p| {
+            let s = p.socket().unwrap();
+            p.connect(s, addr("198.51.100.2", 10)).unwrap();
+            p.sleep(Duration::from_secs(30));
+            p.close(s).unwrap();
+        });
+        bed.k.run_for(ukern::sched::SBT_1S);
+        assert_eq!(held(), Some(10));
+        let before = (
+            bed.stat("rx_aio_ddp_octets"),
+            bed.stat("rx_copied_no_budget"),
+        );
+        crowd(&bed, 1, 20_000, 2, 400_000);
+        let placed = bed.stat("rx_aio_ddp_octets") - before.0;
+        let copied = bed.stat("rx_copied_no_budget") - before.1;
+        assert_eq!(held(), Some(10));
+        if copies {
+            assert!(placed == 0 && copied > 300_000, "{placed} {copied}");
+        } else {
+            assert!(placed > 300_000 && copied == 0, "{placed} {copied}");
+        }
+        hog.join();
+        idle.join();
+        bed.settle();
+    }
+    quiet(bed);
+}
+
 fn process() -> ProcConfig {
     ProcConfig::vnet(SERVER).name("server")
 }
