@@ -1,4 +1,8 @@
 //! The C half of a module: compiled for each FreeBSD release against that release's headers.
+//!
+//! Package `cc` puts the compiler's command together. We start it, since objects shall have
+//! names that do not depend on the folder the tree lies in, and what the compiler says shall
+//! be part of our message.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -114,9 +118,10 @@ pub fn compile(
     if sources.is_empty() {
         return Err(format!("{} holds no C file", dir.display()));
     }
+    let compiler = compiler(flags, out)?;
     let failures: Vec<String> = parallel::each(&sources, |source| {
-        let cmd = Cmd::new("clang-19")
-            .args(flags)
+        let cmd = compiler
+            .clone()
             .arg("-o")
             .arg(object(source, out))
             .arg(source);
@@ -137,6 +142,39 @@ pub fn compile(
         dir.display(),
         failures.join("\n")
     ))
+}
+
+/// The compiler with `flags` and no others but `-Wall` and `-Wextra`, which `cc` cannot leave
+/// out (they are among ours in any case); what `cc` puts behind ours from `CFLAGS` is for programs
+/// and goes. Target and optimisation are in `flags`: those told to `cc` would only give rise
+/// to default flags, and its targets have no FreeBSD release.
+fn compiler(flags: &[OsString], out: &Path) -> Result<Cmd> {
+    const TARGET: &str = "x86_64-unknown-freebsd";
+    let mut build = cc::Build::new();
+    build
+        .compiler("clang-19")
+        .target(TARGET)
+        .host(TARGET)
+        .opt_level(2)
+        .out_dir(out)
+        .no_default_flags(true)
+        .inherit_rustflags(false)
+        .warnings(true)
+        .extra_warnings(true)
+        .cargo_output(false)
+        .cargo_metadata(false)
+        .cargo_debug(false);
+    for flag in flags {
+        build.flag(flag);
+    }
+    let tool = build
+        .try_get_compiler()
+        .map_err(|e| format!("no compiler for the C halves: {e}"))?;
+    let (given, ours) = (tool.args(), flags.len());
+    let first = (0..given.len()).rfind(|at| given.get(*at..at + ours) == Some(flags));
+    let first = first.ok_or("cc changed the flags of the C halves")?;
+    let args = given.get(..first + ours).unwrap_or_default();
+    Ok(Cmd::new(tool.path()).args(args))
 }
 
 fn object(source: &Path, out: &Path) -> PathBuf {

@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use common::Bench;
 use xtask::archive;
 use xtask::inputs;
 use xtask::module;
-use xtask::run::{Cmd, Real, need};
+use xtask::run::{Cmd, Output, Real, Runner, need};
 use xtask::shim;
 use xtask::tree::{RELEASES, Tree};
 
@@ -91,6 +93,47 @@ fn c_that_does_not_compile_is_shown() {
     fs::remove_file(bench.dir.join("bad.c")).expect("remove");
     let objects = shim::compile(&Real, &bench.dir, &flags, &bench.dir).expect("good.c");
     assert_eq!(objects, [bench.dir.join("good.o")]);
+}
+
+#[test]
+fn the_c_halves_are_compiled_with_our_flags_alone() {
+    let bench = Bench::new();
+    bench.file("a.c", "int x;");
+    let flags: Vec<OsString> = vec!["-c".into(), "--target=x86_64-unknown-freebsd15.0".into()];
+    // A process of its own, for CFLAGS must be in the environment.
+    if std::env::var_os("CFLAGS").is_none() {
+        let test = std::env::current_exe().expect("test program");
+        let name = "the_c_halves_are_compiled_with_our_flags_alone";
+        let again = Cmd::new(test)
+            .arg(name)
+            .env("CFLAGS", "-fstack-protector-all");
+        need(&Real, &again, "the test with CFLAGS").expect("CFLAGS are not ours");
+        return;
+    }
+    let seen = Seen::default();
+    shim::compile(&seen, &bench.dir, &flags, &bench.dir).expect("compiles");
+    let args = seen.0.into_inner().expect("args");
+    let file = |name: &str| bench.dir.join(name).into_os_string();
+    let rest = [flags, vec!["-o".into(), file("a.o"), file("a.c")]].concat();
+    let warnings = ["-Wall", "-Wextra"].map(OsString::from);
+    assert_eq!(args, [warnings.as_slice(), &rest].concat());
+}
+
+/// Keeps the arguments of the last program.
+#[derive(Default)]
+struct Seen(Mutex<Vec<OsString>>);
+
+impl Runner for Seen {
+    fn output(&self, cmd: &Cmd) -> xtask::Result<Output> {
+        self.0.lock().expect("args").clone_from(&cmd.args);
+        Real.output(cmd)
+    }
+    fn show(&self, cmd: &Cmd) -> xtask::Result<bool> {
+        Real.show(cmd)
+    }
+    fn lines(&self, cmd: &Cmd, each: &mut dyn FnMut(&str)) -> xtask::Result<bool> {
+        Real.lines(cmd, each)
+    }
 }
 
 #[test]
