@@ -261,6 +261,15 @@ listener_open(enum path path)
 	    status == 2 ? "listen" : "the descriptor was lost");
 }
 
+/* For the connections to come. */
+void
+listener_rcvbuf(int size)
+{
+
+	ATF_REQUIRE(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &size,
+	    sizeof(size)) == 0);
+}
+
 static void
 set_patience(int fd)
 {

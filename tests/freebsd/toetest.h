@@ -41,6 +41,7 @@ void	path_setup(enum path);
 void	path_cleanup(void);
 void	ports_up(void);
 void	listener_open(enum path);
+void	listener_rcvbuf(int);
 void	conn_open(enum path, struct conn *);
 void	conn_close(struct conn *);
 void	conn_reset(int);
