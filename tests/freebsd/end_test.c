@@ -9,6 +9,7 @@
  */
 
 #include <sys/param.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <errno.h>
@@ -287,6 +288,34 @@ after_fin(enum path path)
 }
 BOTH_WAYS(after_fin, "new requests on a connection closed in both directions")
 
+/* What comes for nobody makes no receive buffer larger. */
+static void
+unread(enum path path)
+{
+	struct conn c;
+	struct peer peer;
+	socklen_t len;
+	int after, before, held;
+
+	conn_open(path, &c);
+	len = sizeof(before);
+	ATF_REQUIRE(getsockopt(c.self, SOL_SOCKET, SO_RCVBUF, &before, &len) ==
+	    0);
+	peer_write(&peer, c.peer, 77, 0, 8 << 20, 0);
+	pause_ms(2000);
+	len = sizeof(after);
+	ATF_REQUIRE(getsockopt(c.self, SOL_SOCKET, SO_RCVBUF, &after, &len) ==
+	    0);
+	ATF_REQUIRE(ioctl(c.self, FIONREAD, &held) == 0);
+	ATF_CHECK_MSG(path == LOOPBACK || after == before,
+	    "so_rcv grew from %d to %d", before, after);
+	ATF_CHECK_MSG(held <= after, "%d bytes in a buffer of %d", held, after);
+	recv_pattern(c.self, 77, 0, 8 << 20);
+	ATF_REQUIRE_EQ(8 << 20, peer_join(&peer));
+	conn_close(&c);
+}
+BOTH_WAYS(unread, "a peer that sends to a program that does not read")
+
 ATF_TP_ADD_TCS(tp)
 {
 
@@ -299,5 +328,6 @@ ATF_TP_ADD_TCS(tp)
 	ADD_BOTH(tp, half_close);
 	ADD_BOTH(tp, after_reset);
 	ADD_BOTH(tp, after_fin);
+	ADD_BOTH(tp, unread);
 	return (atf_no_error());
 }
