@@ -81,7 +81,8 @@ struct th_tom {
 	eventhandler_tag exits, execs;
 
 	struct mtx l2_lock;
-	TAILQ_HEAD(, th_l2e) l2;
+#define TH_L2_BUCKETS	64
+	LIST_HEAD(th_l2list, th_l2e) l2[TH_L2_BUCKETS];	/* next hops in use */
 	struct task l2_task;		/* tells of WRs that were not sent */
 	STAILQ_HEAD(, th_l2wr) l2_unsent;
 

@@ -19,7 +19,7 @@ enum th_l2_state {
 	TH_L2_FAILED		/* no such neighbour */
 };
 
-/* A work request that waits for its next hop. */
+/* A work request that waits for its next hop, and is a user of it meanwhile. */
 struct th_l2wr {
 	STAILQ_ENTRY(th_l2wr) link;
 	uint64_t cookie;
@@ -27,7 +27,7 @@ struct th_l2wr {
 };
 
 struct th_l2e {
-	TAILQ_ENTRY(th_l2e) link;
+	LIST_ENTRY(th_l2e) link;
 	struct l2t_entry *hw;
 	struct ifnet *ifp;
 	uint32_t addr;		/* IPv4, network order */
@@ -35,6 +35,30 @@ struct th_l2e {
 	enum th_l2_state state;
 	STAILQ_HEAD(, th_l2wr) waiting;
 };
+
+static struct th_l2list *
+th_l2_bucket(struct th_tom *tom, uint32_t addr)
+{
+
+	/* Neighbours differ in the last bytes of the address. */
+	addr = ntohl(addr);
+	return (&tom->l2[(addr ^ addr >> 8) % TH_L2_BUCKETS]);
+}
+
+/* One user less; the last takes the entry along. */
+static void
+th_l2_put(struct th_tom *tom, struct th_l2e *e)
+{
+
+	mtx_assert(&tom->l2_lock, MA_OWNED);
+	KASSERT(e->refs > 0, ("%s: %p", __func__, e));
+	if (--e->refs > 0)
+		return;
+	KASSERT(STAILQ_EMPTY(&e->waiting), ("%s: %p", __func__, e));
+	LIST_REMOVE(e, link);
+	t4_l2t_release(e->hw);
+	free(e, M_TOEHOLD);
+}
 
 /* Tell the Rust half of work requests that will never be sent. */
 static void
@@ -64,9 +88,11 @@ th_l2_task(void *arg, int pending)
 void
 th_l2_init(struct th_tom *tom)
 {
+	u_int i;
 
 	mtx_init(&tom->l2_lock, "toehold l2", NULL, MTX_DEF);
-	TAILQ_INIT(&tom->l2);
+	for (i = 0; i < nitems(tom->l2); i++)
+		LIST_INIT(&tom->l2[i]);
 	STAILQ_INIT(&tom->l2_unsent);
 	TASK_INIT(&tom->l2_task, 0, th_l2_task, tom);
 }
@@ -74,20 +100,19 @@ th_l2_init(struct th_tom *tom)
 void
 th_l2_fini(struct th_tom *tom)
 {
-	struct th_l2e *e;
+	u_int i;
 
 	taskqueue_drain(taskqueue_thread, &tom->l2_task);
-	while ((e = TAILQ_FIRST(&tom->l2)) != NULL) {
-		KASSERT(e->refs == 0, ("%s: %p has %u users", __func__, e,
-		    e->refs));
-		TAILQ_REMOVE(&tom->l2, e, link);
-		t4_l2t_release(e->hw);
-		free(e, M_TOEHOLD);
-	}
+	for (i = 0; i < nitems(tom->l2); i++)
+		KASSERT(LIST_EMPTY(&tom->l2[i]), ("%s: %p has users", __func__,
+		    LIST_FIRST(&tom->l2[i])));
 	mtx_destroy(&tom->l2_lock);
 }
 
-/* Write the neighbour to the adapter and let go of what waited for it. */
+/*
+ * Write the neighbour to the adapter and let go of what waited for it, and of
+ * a reference of the caller's.
+ */
 static void
 th_l2_resolved(struct th_tom *tom, struct th_l2e *e, const uint8_t *mac,
     uint16_t vtag)
@@ -108,19 +133,26 @@ th_l2_resolved(struct th_tom *tom, struct th_l2e *e, const uint8_t *mac,
 		STAILQ_REMOVE_HEAD(&e->waiting, link);
 		t4_wrq_tx(tom->sc, w->wr);
 		free(w, M_TOEHOLD);
+		th_l2_put(tom, e);
 	}
+	th_l2_put(tom, e);
 }
 
+/* The same without a neighbour: what waited is not sent. */
 static void
 th_l2_unresolved(struct th_tom *tom, struct th_l2e *e)
 {
+	struct th_l2wr *w;
 
 	mtx_assert(&tom->l2_lock, MA_OWNED);
 	e->state = TH_L2_FAILED;
-	if (STAILQ_EMPTY(&e->waiting))
-		return;
-	STAILQ_CONCAT(&tom->l2_unsent, &e->waiting);
-	taskqueue_enqueue(taskqueue_thread, &tom->l2_task);
+	while ((w = STAILQ_FIRST(&e->waiting)) != NULL) {
+		STAILQ_REMOVE_HEAD(&e->waiting, link);
+		STAILQ_INSERT_TAIL(&tom->l2_unsent, w, link);
+		taskqueue_enqueue(taskqueue_thread, &tom->l2_task);
+		th_l2_put(tom, e);
+	}
+	th_l2_put(tom, e);
 }
 
 /* Ask the kernel for the neighbour.  l2_lock is not held: ARP may call back. */
@@ -142,6 +174,7 @@ th_l2_ask(struct th_tom *tom, struct th_l2e *e)
 	if (error == EWOULDBLOCK)
 		return (0);
 	mtx_lock(&tom->l2_lock);
+	e->refs++;
 	if (error == 0)
 		th_l2_resolved(tom, e, mac, vtag);
 	else
@@ -156,7 +189,7 @@ th_l2_find(struct th_tom *tom, struct ifnet *ifp, uint32_t addr)
 	struct th_l2e *e;
 
 	mtx_assert(&tom->l2_lock, MA_OWNED);
-	TAILQ_FOREACH(e, &tom->l2, link)
+	LIST_FOREACH(e, th_l2_bucket(tom, addr), link)
 		if (e->ifp == ifp && e->addr == addr)
 			return (e);
 	return (NULL);
@@ -201,7 +234,7 @@ th_l2_new(struct th_tom *tom, struct ifnet *ifp, uint32_t addr)
 	e->addr = addr;
 	e->state = TH_L2_RESOLVING;
 	STAILQ_INIT(&e->waiting);
-	TAILQ_INSERT_HEAD(&tom->l2, e, link);
+	LIST_INSERT_HEAD(th_l2_bucket(tom, addr), e, link);
 	return (e);
 }
 
@@ -236,14 +269,12 @@ th_l2_idx(struct th_l2e *e)
 	return (e->hw->idx);
 }
 
-/* Entries stay for the next connection to the same neighbour. */
 void
 th_l2_rele(struct th_tom *tom, struct th_l2e *e)
 {
 
 	mtx_lock(&tom->l2_lock);
-	KASSERT(e->refs > 0, ("%s: %p", __func__, e));
-	e->refs--;
+	th_l2_put(tom, e);
 	mtx_unlock(&tom->l2_lock);
 }
 
@@ -275,6 +306,7 @@ th_l2_send(struct th_tom *tom, struct th_l2e *e, uint32_t ctrlq,
 		w->cookie = cookie;
 		w->wr = wr;
 		STAILQ_INSERT_TAIL(&e->waiting, w, link);
+		e->refs++;
 		break;
 	case TH_L2_FAILED:
 		error = EHOSTUNREACH;
@@ -300,6 +332,7 @@ th_l2_update(struct toedev *tod, struct ifnet *ifp, struct sockaddr *sa,
 	mtx_lock(&tom->l2_lock);
 	e = th_l2_find(tom, ifp, ((struct sockaddr_in *)sa)->sin_addr.s_addr);
 	if (e != NULL) {
+		e->refs++;
 		if (mac != NULL)
 			th_l2_resolved(tom, e, mac, vtag);
 		else

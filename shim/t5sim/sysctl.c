@@ -302,6 +302,11 @@ ts_sysctl_sim(struct ts_softc *ts, struct sysctl_oid_list *root)
 		SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, ts_faults[i].name,
 		    CTLTYPE_INT | RW, ts, i, ts_sysctl_fault, "I",
 		    ts_faults[i].descr);
+	SYSCTL_ADD_UINT(ctx, sim, OID_AUTO, "l2t_size", RD,
+	    &ts->sc.l2t->l2t_size, 0, "entries of the L2 table");
+	SYSCTL_ADD_UINT(ctx, sim, OID_AUTO, "l2t_free", RD,
+	    __DEVOLATILE(u_int *, &ts->sc.l2t->nfree), 0,
+	    "those that nobody uses");
 	SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, "check", CTLTYPE_STRING | RD, ts,
 	    0, ts_sysctl_check, "A", "the card's invariants: ok, or what broke");
 	SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, "conns", CTLTYPE_STRING | RD, ts,

@@ -125,6 +125,20 @@ impl Bed {
         assert!(r.is_ok(), "sysctl {name}={v}: {r:?}");
     }
 
+    /// Read `dev.t5nex.0.sim.<name>`.
+    ///
+    /// # Panics
+    /// If there is no such number.
+    #[must_use]
+    pub fn sim_stat(&self, name: &str) -> u64 {
+        let full = format!("dev.t5nex.0.sim.{name}");
+        let v = self.k.sysctl_get(&full);
+        match v.as_ref().ok().and_then(|v| v.as_u64()) {
+            Some(n) => n,
+            None => panic!("sysctl {full}: {v:?}"),
+        }
+    }
+
     /// Read `dev.t5nex.0.toe.stats.<name>`.
     ///
     /// # Panics
@@ -157,6 +171,9 @@ impl Bed {
     pub fn down(self) -> Report {
         // Let 2MSL pass, so that the connections are gone from the kernel as well.
         self.settle();
+        // No connection, no next hop: an entry that stayed would never be given back.
+        let l2t = ["l2t_size", "l2t_free"].map(|n| self.sim_stat(n));
+        assert_eq!(l2t[0], l2t[1], "entries of the L2 table stay in use");
         self.k.kldunload("toehold").expect("kldunload toehold");
         self.k.kldunload("t5sim").expect("kldunload t5sim");
         self.k.shutdown()

@@ -14,6 +14,7 @@ mod cancel;
 mod complete;
 mod end;
 mod module;
+mod neighbours;
 mod process;
 mod transfer;
 mod world;
