@@ -64,7 +64,7 @@ MALLOC_DECLARE(M_TOEHOLD);
 struct th_tom {
 	struct toedev tod;		/* must stand first: tod_th() */
 	struct adapter *sc;
-	LIST_ENTRY(th_tom) all;		/* vm.c */
+	LIST_ENTRY(th_tom) all;		/* budget.c */
 	void *rs;			/* the Rust half's Adapter */
 	bool own_atids;			/* the atid table is ours to free */
 	struct sysctl_ctx_list ctx;
@@ -103,6 +103,8 @@ tod_th(struct toedev *tod)
 	return ((struct th_tom *)tod);
 }
 
+struct vmspace;
+
 /* cxgbe.c */
 int th_cxgbe_register(void);
 int th_cxgbe_unregister(void);
@@ -121,6 +123,9 @@ void th_aiotx_mfree(struct mbuf *);
 int th_proc_read(struct proc *, uint64_t addr, char *buf, size_t len);
 void th_vm_init(struct th_tom *);
 void th_vm_fini(struct th_tom *);
+/* budget.c */
+void th_count_wired(struct th_tom *, int64_t delta);
+void th_uncharge(struct th_tom *, struct vmspace *, u_int n);
 void th_vm_watch(struct th_tom *);
 void th_vm_unwatch(struct th_tom *);
 /* l2t.c */
