@@ -9,7 +9,7 @@ use crate::kmod::{self, MODULES};
 use crate::run::{Cmd, Runner};
 use crate::sysdir::Given;
 use crate::tree::{RELEASES, Tree};
-use crate::{Result, native, setup, standin};
+use crate::{Result, circles, native, setup, standin};
 
 /// Crates that run on the host.
 const HOST: [&str; 7] = [
@@ -85,6 +85,8 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         "formatting",
         &cargo(tree).args(["fmt", "--all", "--check"]),
     )?;
+    println!("files that import each other");
+    circles::check(tree)?;
     let clippy = || cargo(tree).args(["clippy", "--quiet"]);
     let deny = ["--", "--deny", "warnings"];
     let host = clippy()
@@ -98,7 +100,7 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         .args(packages(&KERNEL))
         .args(deny);
     step(runner, "lints of the kernel crates", &kernel)?;
-    kmod::packaged(tree, runner)?;
+    kmod::packaged(tree, runner, &RELEASES)?;
     gates(tree, runner)?;
     println!("bindings and checksums that sys/modules keeps");
     generated::check(tree, runner)?;

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod check;
+pub mod circles;
 pub mod copy;
 pub mod demo;
 pub mod gate;
