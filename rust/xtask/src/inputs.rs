@@ -194,15 +194,15 @@ pub fn freebsd_version(text: &str) -> Option<u32> {
     })
 }
 
-/// Checks everything a stand-in build needs.
+/// Checks everything a stand-in build for `releases` needs.
 ///
 /// # Errors
 /// The first thing that is missing or wrong.
-pub fn check_all(runner: &dyn Runner, tree: &Tree) -> Result<()> {
+pub fn check_all(runner: &dyn Runner, tree: &Tree, releases: &[Release]) -> Result<()> {
     check_tools(&TOOLS, std::env::var_os("PATH"))?;
     check_rustc(runner, &kernel_rustc())?;
-    for release in crate::tree::RELEASES {
-        check_headers(&tree.headers(release), release)?;
+    for release in releases {
+        check_headers(&tree.headers(*release), *release)?;
     }
     if !tree.ck().join("ck_queue.h").is_file() {
         return Err(format!(

@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::run::Runner;
 use crate::sysdir::symbols::{Finder, Provider};
 use crate::sysdir::{Given, Source, generate};
-use crate::tree::{RELEASES, Tree};
+use crate::tree::{RELEASES, Release, Tree};
 use crate::{Result, inputs, module, setup, shim};
 
 /// What a module calls itself and which others it needs.
@@ -122,23 +122,23 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::refuse_freebsd(Host::probe(runner)?)?;
     match Given::read()? {
         Some(given) => source_tree(tree, runner, &given),
-        None => packaged(tree, runner),
+        None => packaged(tree, runner, &RELEASES),
     }
 }
 
-/// Builds for every release of the packaged headers.
+/// Builds for some releases of the packaged headers.
 ///
 /// # Errors
 /// As [`run`].
-pub fn packaged(tree: &Tree, runner: &dyn Runner) -> Result<()> {
-    inputs::check_all(runner, tree)?;
+pub fn packaged(tree: &Tree, runner: &dyn Runner, releases: &[Release]) -> Result<()> {
+    inputs::check_all(runner, tree, releases)?;
     in_scratch(tree, |scratch| {
         for module in MODULES {
             let own = scratch.join(module.name);
             create(&own)?;
             let rust = archive::build(tree, runner, module.archive, &own)?;
             let spec = spec(tree, module)?;
-            for release in RELEASES {
+            for &release in releases {
                 let build = Build {
                     tree,
                     runner,
@@ -323,7 +323,7 @@ pub fn shim_only(tree: &Tree, runner: &dyn Runner) -> Result<()> {
             shim::compile(runner, &tree.at(module.shim), flags, &out).map(drop)
         };
         let Some(given) = given else {
-            inputs::check_all(runner, tree)?;
+            inputs::check_all(runner, tree, &RELEASES)?;
             for module in MODULES {
                 for release in RELEASES {
                     let flags = shim::flags(tree, release, &includes(tree, module));

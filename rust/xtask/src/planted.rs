@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::run::{Cmd, Output, Runner, need};
 use crate::tests::{self, Sum};
-use crate::tree::{self, Tree};
+use crate::tree::{self, RELEASES, Tree};
 use crate::{Result, copy, kmod, setup};
 
 /// Seconds that a test may take, with what it must compile.
@@ -165,7 +165,7 @@ impl Field<'_> {
             .dir(&self.copy.root);
         need(self.runner, &patch, "applying it")?;
         let modules = if planted.kmod {
-            kmod::packaged(&self.copy, self.runner)?;
+            kmod::packaged(&self.copy, self.runner, &RELEASES)?;
             &self.copy
         } else {
             self.tree
@@ -241,7 +241,7 @@ fn share_headers(tree: &Tree, copy: &Tree) -> Result<()> {
 /// Setup or the build of the modules fails, or a fault was not seen.
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::run(tree, runner)?;
-    kmod::packaged(tree, runner)?;
+    kmod::packaged(tree, runner, &RELEASES)?;
     let sum = each(tree, runner)?;
     println!("{}", sum.text());
     sum.verdict(true)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::host::{self, Host};
 use crate::run::{Cmd, Runner};
-use crate::tree::{RELEASES, Tree};
+use crate::tree::{RELEASES, Release, Tree};
 use crate::{Result, headers, inputs};
 
 /// Runs it on this machine.
@@ -13,16 +13,30 @@ use crate::{Result, headers, inputs};
 /// # Errors
 /// Something is missing and cannot be installed.
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
+    releases(tree, runner, &RELEASES)
+}
+
+/// Runs it with the headers of some releases only.
+///
+/// # Errors
+/// As [`run`].
+pub fn releases(tree: &Tree, runner: &dyn Runner, releases: &[Release]) -> Result<()> {
     let host = Host::probe(runner)?;
-    install(tree, runner, host, Path::new("/usr/include"))?;
-    inputs::check_all(runner, tree)
+    install(tree, runner, releases, host, Path::new("/usr/include"))?;
+    inputs::check_all(runner, tree, releases)
 }
 
 /// Installs what is missing on a machine of kind `host`; `include` is its include folder.
 ///
 /// # Errors
 /// As [`run`].
-pub fn install(tree: &Tree, runner: &dyn Runner, host: Host, include: &Path) -> Result<()> {
+pub fn install(
+    tree: &Tree,
+    runner: &dyn Runner,
+    releases: &[Release],
+    host: Host,
+    include: &Path,
+) -> Result<()> {
     refuse_freebsd(host)?;
     if host.debian {
         let missing = host::missing_packages(runner, &host::PACKAGES)?;
@@ -37,14 +51,14 @@ pub fn install(tree: &Tree, runner: &dyn Runner, host: Host, include: &Path) -> 
         })?;
     }
     let pip = || runner.output(&Cmd::new("python3").args(["-m", "pip", "--version"]));
-    let fetching = RELEASES.iter().any(|r| {
+    let fetching = releases.iter().any(|r| {
         !headers::present(tree, *r) && !tree.wheels().join(headers::wheel_name(*r)).is_file()
     });
     if fetching && host.debian && !pip()?.ok {
         host::install_packages(runner, host, &["python3-pip".to_owned()])?;
     }
-    for release in RELEASES {
-        headers::install(runner, tree, release)?;
+    for release in releases {
+        headers::install(runner, tree, *release)?;
     }
     headers::install_ck(tree, include)
 }

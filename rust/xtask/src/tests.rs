@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use crate::run::{Cmd, Runner};
-use crate::tree::{RELEASES, Tree};
+use crate::tree::{RELEASES, Release, Tree};
 use crate::{Result, kmod, planted, setup};
 
 /// Crates with tests that run on the host.
@@ -77,11 +77,13 @@ impl Sum {
     }
 }
 
+/// The release whose headers and modules ukern uses.
+pub const UKERN: Release = RELEASES[1];
+
 /// Points a program at the headers and modules that ukern uses.
 pub fn ukern_env(tree: &Tree, cmd: Cmd) -> Cmd {
-    let release = RELEASES[1];
-    cmd.env("TOEHOLD_HEADERS", tree.headers(release))
-        .env("TOEHOLD_KMOD", tree.modules(release))
+    cmd.env("TOEHOLD_HEADERS", tree.headers(UKERN))
+        .env("TOEHOLD_KMOD", tree.modules(UKERN))
 }
 
 /// `cargo test` in a tree, with the variables of make that were given.
@@ -105,7 +107,7 @@ pub fn cargo_test(tree: &Tree) -> Cmd {
 /// Setup or the build of the modules fails, or [`Sum::verdict`].
 pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::run(tree, runner)?;
-    kmod::packaged(tree, runner)?;
+    kmod::packaged(tree, runner, &RELEASES)?;
     let mut cmd = cargo_test(tree);
     for package in PACKAGES {
         cmd = cmd.args(["--package", package]);

@@ -194,7 +194,7 @@ fn place() -> (Bench, Tree) {
 }
 
 fn install(bench: &Bench, tree: &Tree, machine: &Machine, host: Host) -> Result<()> {
-    setup::install(tree, machine, host, &bench.dir.join("include"))
+    setup::install(tree, machine, &RELEASES, host, &bench.dir.join("include"))
 }
 
 #[test]
@@ -218,6 +218,21 @@ fn a_bare_machine_gets_everything_and_a_second_run_nothing() {
     let offline = Machine::new(&PACKAGES, false);
     assert_eq!(install(&bench, &tree, &offline, ROOT), Ok(()));
     assert!(!offline.ran("apt-get") && !offline.ran("python3"));
+}
+
+#[test]
+fn one_release_needs_one_wheel() {
+    let (bench, tree) = place();
+    let machine = Machine::new(&PACKAGES, true);
+    let include = bench.dir.join("include");
+    let [other, wanted] = RELEASES;
+    let done = setup::install(&tree, &machine, &[wanted], ROOT, &include);
+    assert_eq!(done, Ok(()));
+    assert!(headers::present(&tree, wanted));
+    assert!(!headers::present(&tree, other));
+    let offline = Machine::new(&PACKAGES, false);
+    let again = setup::install(&tree, &offline, &[wanted], ROOT, &include);
+    assert_eq!(again, Ok(()));
 }
 
 #[test]
