@@ -24,6 +24,19 @@ use crate::pattern;
 use crate::rng::Rng;
 use crate::sock::{Rcv, Seg, Snd, Sock};
 
+/// What a program has got.
+const READ: [Counter; 9] = [
+    Counter::RxPlacedOctets,
+    Counter::RxMovedOctets,
+    Counter::RxCopiedBeforeDdp,
+    Counter::RxCopiedNoBuffer,
+    Counter::RxCopiedNoPpods,
+    Counter::RxCopiedDdpOff,
+    Counter::RxCopiedNoBudget,
+    Counter::RxCopiedVectored,
+    Counter::RxPlainOctets,
+];
+
 /// Page-pod memory of the adapter, shared by all connections.
 #[derive(Debug)]
 pub struct Pods {
@@ -93,6 +106,8 @@ pub struct SimOs {
     pub sock: Sock,
     /// The tcpcb.
     pub tcb: Tcb,
+    /// Bytes that the program had got when so_rcv last grew.
+    pub grown_at: u64,
     /// Jobs.
     pub book: job::Shared,
     /// What this end sends.
@@ -131,6 +146,7 @@ impl SimOs {
             kicked: false,
             pressure: false,
             counters: [0; Counter::Count as usize],
+            grown_at: 0,
             sock: Sock {
                 rcv: Rcv::new(rcv_hiwat),
                 snd: Snd::new(snd_hiwat),
@@ -362,7 +378,14 @@ impl Os for SimOs {
         head
     }
     fn rcv_grow(&mut self) {
+        let got = READ.map(|c| self.counters[c as usize]).iter().sum::<u64>();
+        let since = got - std::mem::replace(&mut self.grown_at, got);
         let r = &mut self.sock.rcv;
+        assert!(
+            since >= u64::from(r.hiwat.max(MIN_RCV_WND) / 8 * 3),
+            "so_rcv of {} grows though the program took {since} bytes only",
+            r.hiwat
+        );
         if r.hiwat < r.auto_max {
             r.hiwat = (r.hiwat + 16384).min(r.auto_max);
         }

@@ -102,6 +102,7 @@ impl<O: Os> Rx<O> {
         let full = done >= job.len();
         self.known = os.rcv_avail();
         self.count_copied(os, n, Some(why));
+        self.took(os, n);
         if full {
             self.end_head(sh, os, None);
         }
