@@ -9,7 +9,7 @@
 //! | toedev methods: any thread | INP | [`toepcb`], [`connect`], [`listen`], [`synqe`] |
 //! | aio_read, aio_write: process | none, may sleep | [`aioq`] |
 //! | aio_cancel: process | INP (the shim takes it) | [`aioq`] |
-//! | an mbuf with user pages is freed: any | unknown | [`aioq::rele`], atomics only |
+//! | an mbuf with user pages is freed: any | unknown | [`toepcb::Side::rele`], atomics only |
 //! | worker: soaio process | none, may sleep | [`aioq::worker`] |
 //! | retry: taskqueue | none | [`adapter::Adapter::retry`] |
 //!

@@ -265,7 +265,7 @@ impl Job {
 /// A name of another crate's for [`Job`].
 ///
 /// # Safety
-/// The type is `repr(transparent)` over [`Job`]; [`job_newtype`] makes such types.
+/// The type is `repr(transparent)` over [`Job`]; `job_newtype!` makes such types.
 pub unsafe trait JobLike: Sized {
     /// Wrap.
     fn wrap(job: Job) -> Self;

@@ -25,6 +25,10 @@ const HOST: [&str; 7] = [
 /// Crates that run in the kernel.
 const KERNEL: [&str; 4] = ["toehold-sys", "toehold-kpi", "toehold-kmod", "t5sim-kmod"];
 
+/// What rustdoc is told: the crates are documented for those who work on them, private items
+/// too, so that public ones may refer to those.
+const DOC: &str = "--deny warnings --allow rustdoc::private_intra_doc_links";
+
 fn cargo(tree: &Tree) -> Cmd {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     Cmd::new(cargo).dir(&tree.root)
@@ -100,6 +104,24 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         .args(packages(&KERNEL))
         .args(deny);
     step(runner, "lints of the kernel crates", &kernel)?;
+    // As for the lints.
+    for (what, names, profile) in [
+        ("documentation of the host crates", &HOST[..], "dev"),
+        ("documentation of the kernel crates", &KERNEL[..], "release"),
+    ] {
+        let doc = cargo(tree)
+            .env("RUSTDOCFLAGS", DOC)
+            .args([
+                "doc",
+                "--quiet",
+                "--no-deps",
+                "--lib",
+                "--document-private-items",
+            ])
+            .args(["--profile", profile])
+            .args(packages(names));
+        step(runner, what, &doc)?;
+    }
     kmod::packaged(tree, runner, &RELEASES)?;
     gates(tree, runner)?;
     println!("bindings and checksums that sys/modules keeps");
