@@ -281,6 +281,7 @@ th_tod_ctloutput(struct toedev *tod, struct tcpcb *tp, int dir, int name)
 void
 th_pick_vi(struct adapter *sc, struct vi_info *vi, struct th_vi *tv)
 {
+	u_int rxq;
 
 	memset(tv, 0, sizeof(*tv));
 	tv->ifp = vi->ifp;
@@ -289,8 +290,8 @@ th_pick_vi(struct adapter *sc, struct vi_info *vi, struct th_vi *tv)
 	tv->tx_chan = vi->pi->tx_chan;
 	tv->smac_sel = vi->smt_idx;
 	tv->txq = vi->first_ofld_txq + arc4random() % vi->nofldtxq;
-	tv->rxq = vi->first_ofld_rxq + arc4random() % vi->nofldrxq;
-	tv->rxq_abs = sc->sge.ofld_rxq[tv->rxq].iq.abs_id;
+	rxq = vi->first_ofld_rxq + arc4random() % vi->nofldrxq;
+	tv->rxq_abs = sc->sge.ofld_rxq[rxq].iq.abs_id;
 	tv->tx_modq = TH_TX_MODQ(&sc->params.tp, vi->pi->tx_chan);
 	/* FT_VNID_ID: valid in bit 16, PF from bit 7, VF from bit 0. */
 	tv->vnic = (uint32_t)vi->vfvld << 16 | sc->pf << 7 | vi->vin;

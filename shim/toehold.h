@@ -77,16 +77,15 @@ struct th_tunables {
 /* One of the adapter's offload-capable interfaces, and the queues picked. */
 struct th_vi {
 	void *ifp;
-	uint32_t port;			/* port_id: which control queue */
-	uint32_t hw_port;		/* port in a filter tuple */
-	uint32_t tx_chan;
-	uint32_t smac_sel;		/* SMAC_SEL of opt0 */
 	uint32_t txq;			/* index in sge.ofld_txq */
-	uint32_t rxq;			/* index in sge.ofld_rxq */
-	uint32_t rxq_abs;		/* abs_id of that queue */
-	uint32_t tx_modq;		/* modulation queue of tx_chan */
 	uint32_t vnic;			/* VNIC field of a filter tuple */
-	uint32_t tx_align;		/* cut payload in whole segments */
+	uint16_t rxq_abs;		/* abs_id of the receive queue */
+	uint8_t port;			/* port_id */
+	uint8_t hw_port;		/* port in a filter tuple */
+	uint8_t tx_chan;
+	uint8_t smac_sel;		/* SMAC_SEL of opt0 */
+	uint8_t tx_modq;		/* modulation queue of tx_chan */
+	bool tx_align;			/* cut payload in whole segments */
 };
 
 /* An open work request: fill `wr' and commit it, in one thread, no sleep. */

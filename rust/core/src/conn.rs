@@ -112,8 +112,8 @@ pub struct Conn<O: Os> {
 impl<O: Os> Conn<O> {
     /// A connection not yet established. `id.tid` is not used before [`Conn::established`].
     /// `sets` has as many slots as `tun.cache` says, and never fewer than
-    /// [`crate::pageset::MIN_SLOTS`].
-    pub fn new(id: ConnId, tun: Tunables, mut sets: PageSets<O>) -> Conn<O> {
+    /// [`crate::pageset::MIN_SLOTS`]. `ring` has [`crate::txcredits::RING`] words.
+    pub fn new(id: ConnId, tun: Tunables, mut sets: PageSets<O>, ring: O::Ring) -> Conn<O> {
         sets.set_limit(tun.cache);
         Conn {
             sh: Shared {
@@ -125,7 +125,7 @@ impl<O: Os> Conn<O> {
                 wrs: crate::wr::Wrs::default(),
             },
             rx: Rx::new(),
-            tx: Tx::new(),
+            tx: Tx::new(ring),
             flags: Flags::empty(),
             why: None,
             ending: None,

@@ -262,6 +262,8 @@ pub trait Os: Sized {
     /// Storage of the connection's page sets: none, or from the first aio job on at least
     /// [`crate::pageset::MIN_SLOTS`] slots, each [`Slot::default`] at first.
     type Slots: AsRef<[Slot<Self::Pages>]> + AsMut<[Slot<Self::Pages>]>;
+    /// [`crate::txcredits::RING`] words of a connection: what each work request in flight carries.
+    type Ring: AsRef<[u32]> + AsMut<[u32]>;
 
     // --- adapter -------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ bitflags! {
 
 /// Transmit side of a connection.
 pub struct Tx<O: Os> {
-    pub(crate) cred: TxCredits,
+    pub(crate) cred: TxCredits<O::Ring>,
     pub(crate) flags: TxFlags,
     pub(crate) params: TxParams,
     /// Sequence number of the first byte in so_snd.
@@ -113,9 +113,9 @@ pub fn max_imm_payload(credits: u8) -> u32 {
 
 impl<O: Os> Tx<O> {
     /// Before the connection is up.
-    pub(crate) fn new() -> Tx<O> {
+    pub(crate) fn new(ring: O::Ring) -> Tx<O> {
         Tx {
-            cred: TxCredits::new(0),
+            cred: TxCredits::new(ring),
             flags: TxFlags::empty(),
             params: TxParams {
                 sndbuf: 0,
@@ -139,7 +139,7 @@ impl<O: Os> Tx<O> {
         params: TxParams,
         seq: bool,
     ) {
-        self.cred = TxCredits::new(wr_credits);
+        self.cred.grant(wr_credits);
         self.params = params;
         self.writes.open(params.wnd, params.sndbuf);
         self.acked = sh.seq.snd_una;

@@ -14,17 +14,18 @@ pub const MIN_TX_CREDITS: u16 = 2;
 /// Credits kept aside for one CPL_ABORT_REQ.
 pub const ABORT_CREDITS: u16 = 2;
 /// Entries of the ring. CPL_FW4_ACK gives credits in a byte, so a connection has at most 255.
-const RING: usize = 128;
+pub const RING: usize = 128;
 
 /// The adapter gave back what it had not been given, or part of a work request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadCredits;
 
-/// Credits and the ring of unacknowledged work requests.
+/// Credits and the ring of unacknowledged work requests. `R` has [`RING`] words, in memory of
+/// their own or not.
 #[derive(Clone, Debug)]
-pub struct TxCredits {
+pub struct TxCredits<R> {
     /// plen << 6 | credits, oldest at `cidx`.
-    ring: [u32; RING],
+    ring: R,
     cidx: u8,
     used: u8,
     total: u16,
@@ -37,22 +38,26 @@ pub struct TxCredits {
     plen: u32,
 }
 
-impl TxCredits {
-    /// `wr_cred` is what the firmware grants a connection (`params.ofldq_wr_cred`); one abort's
-    /// worth is set aside.
-    #[must_use]
-    pub fn new(wr_cred: u16) -> TxCredits {
-        let total = wr_cred.min(255).saturating_sub(ABORT_CREDITS);
+impl<R: AsRef<[u32]> + AsMut<[u32]>> TxCredits<R> {
+    /// None, until the firmware grants some.
+    pub fn new(ring: R) -> TxCredits<R> {
         TxCredits {
-            ring: [0; RING],
+            ring,
             cidx: 0,
             used: 0,
-            total,
-            avail: total,
+            total: 0,
+            avail: 0,
             nocompl: 0,
             plen_nocompl: 0,
             plen: 0,
         }
+    }
+
+    /// `wr_cred` is what the firmware grants a connection (`params.ofldq_wr_cred`); one abort's
+    /// worth is set aside. Nothing was taken yet.
+    pub fn grant(&mut self, wr_cred: u16) {
+        self.total = wr_cred.min(255).saturating_sub(ABORT_CREDITS);
+        self.avail = self.total;
     }
 
     /// Credits free now.
@@ -122,7 +127,7 @@ impl TxCredits {
             return Err(BadCredits);
         }
         let at = (usize::from(self.cidx) + usize::from(self.used)) % RING;
-        let slot = self.ring.get_mut(at).ok_or(BadCredits)?;
+        let slot = self.ring.as_mut().get_mut(at).ok_or(BadCredits)?;
         *slot = plen << 6 | u32::from(credits);
         self.used += 1;
         self.avail -= u16::from(credits);
@@ -148,7 +153,7 @@ impl TxCredits {
                 return Err(BadCredits);
             }
             let at = (usize::from(self.cidx) + usize::from(n)) % RING;
-            let d = *self.ring.get(at).ok_or(BadCredits)?;
+            let d = *self.ring.as_ref().get(at).ok_or(BadCredits)?;
             left = left.checked_sub((d & 63) as u8).ok_or(BadCredits)?;
             plen = plen.wrapping_add(d >> 6);
             n += 1;
@@ -166,11 +171,9 @@ impl TxCredits {
     /// Forget what is outstanding: everything is acknowledged or given up. Returns its payload.
     pub fn forget(&mut self) -> u32 {
         let plen = self.plen;
-        *self = TxCredits {
-            total: self.total,
-            ..TxCredits::new(0)
-        };
         self.avail = self.total;
+        (self.cidx, self.used) = (0, 0);
+        (self.nocompl, self.plen_nocompl, self.plen) = (0, 0, 0);
         plen
     }
 
@@ -181,7 +184,7 @@ impl TxCredits {
     pub fn check(&self) -> Result<(), &'static str> {
         let (mut credits, mut plen) = (0u32, 0u32);
         for n in 0..usize::from(self.used) {
-            let d = self.ring.get((usize::from(self.cidx) + n) % RING);
+            let d = self.ring.as_ref().get((usize::from(self.cidx) + n) % RING);
             let d = *d.ok_or("txsd ring index")?;
             credits += d & 63;
             plen = plen.wrapping_add(d >> 6);
@@ -203,8 +206,9 @@ impl TxCredits {
 mod tests {
     use super::*;
 
-    fn some() -> TxCredits {
-        let mut c = TxCredits::new(40);
+    fn some() -> TxCredits<[u32; RING]> {
+        let mut c = TxCredits::new([0; RING]);
+        c.grant(40);
         assert_eq!(c.take(5, 1000, false), Ok(()));
         assert_eq!(c.check(), Ok(()));
         c

@@ -50,10 +50,10 @@ pub fn link(adapter: &Adapter, vi: &sys::th_vi, l2: &L2) -> Link {
     Link {
         chip: adapter.chip,
         l2t_idx: l2.idx(),
-        smt_idx: vi.smac_sel as u8,
-        tx_chan: vi.tx_chan as u8,
-        tx_modq: vi.tx_modq as u8,
-        rxq: vi.rxq_abs as u16,
+        smt_idx: vi.smac_sel,
+        tx_chan: vi.tx_chan,
+        tx_modq: vi.tx_modq,
+        rxq: vi.rxq_abs,
     }
 }
 
@@ -67,7 +67,7 @@ fn ntuple(adapter: &Adapter, vi: &sys::th_vi) -> u64 {
         protocol_shift: shift(i.protocol_shift),
         vnic_shift: shift(i.vnic_shift),
     }
-    .pack(None, vi.hw_port as u8, vi.vnic)
+    .pack(None, vi.hw_port, vi.vnic)
 }
 
 /// `tod_connect`. INP held, SYN_SENT.
@@ -107,7 +107,7 @@ pub fn connect(
     let id = QidTid {
         tid: atid as u16,
         cookie: COOKIE_TOM,
-        qid: vi.rxq_abs as u16,
+        qid: vi.rxq_abs,
     };
     let req = act_open_req(&params, &link, id, &who, iss, ntuple(adapter, vi));
     let mut wr = [0; 128];

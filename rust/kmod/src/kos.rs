@@ -220,6 +220,7 @@ impl Os for Kos {
     type Pages = KPages;
     type Job = KJob;
     type Jobs = KJobs;
+    type Ring = Slice<u32>;
     type Slots = Slice<Slot<KPages>>;
 
     fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {
@@ -546,19 +547,19 @@ impl Os for Kos {
     }
 
     fn slot_use(&mut self, slot: u16) {
-        if let Some(u) = self.side.users.get(usize::from(slot)) {
+        if let Some(u) = self.side.users(slot.into()) {
             u.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn slot_unuse(&mut self, slot: u16) {
-        if let Some(u) = self.side.users.get(usize::from(slot)) {
+        if let Some(u) = self.side.users(slot.into()) {
             u.fetch_sub(1, Ordering::Release);
         }
     }
 
     fn slot_users(&self, slot: u16) -> u32 {
-        let u = self.side.users.get(usize::from(slot));
+        let u = self.side.users(slot.into());
         u.map_or(0, |u| u.load(Ordering::Acquire))
     }
 

@@ -58,7 +58,7 @@ impl Lctx {
     fn send_close(&self) {
         let req = CloseListsrvReq {
             stid: self.stid(),
-            queue: self.vi.rxq_abs as u16,
+            queue: self.vi.rxq_abs,
             ipv6: false,
             no_reply: false,
         };
@@ -123,7 +123,7 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
     lctx.stid.call_once(|| stid);
     let opt1 = wire::Opt1 {
         conn_policy: ConnPolicy::Ask,
-        syn_rss_queue: Some(vi.rxq_abs as u16),
+        syn_rss_queue: Some(vi.rxq_abs),
     };
     let req = PassOpenReq {
         stid: lctx.stid(),
@@ -132,7 +132,7 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         local_ip: u32::from_be(t.laddr),
         peer_ip: 0,
         opt0: Opt0 {
-            tx_chan: vi.tx_chan as u8,
+            tx_chan: vi.tx_chan,
             ..Opt0::default()
         }
         .to_bits(),

@@ -388,9 +388,9 @@ impl Synqe {
         let q = egress::queue(Queue::Ofld, self.vi.txq);
         let params: [_; FLOWC_PARAMS] = [
             (FlowcParam::PfnVfn, adapter.info.pf << 8),
-            (FlowcParam::Ch, self.vi.tx_chan),
-            (FlowcParam::Port, self.vi.tx_chan),
-            (FlowcParam::IqId, self.vi.rxq_abs),
+            (FlowcParam::Ch, self.vi.tx_chan.into()),
+            (FlowcParam::Port, self.vi.tx_chan.into()),
+            (FlowcParam::IqId, self.vi.rxq_abs.into()),
             (FlowcParam::SndBuf, 512),
             (FlowcParam::Mss, 512),
         ];

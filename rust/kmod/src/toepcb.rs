@@ -15,6 +15,7 @@ use toehold_core::open::{Agreed, ConnParams};
 use toehold_core::pageset::{PageSets, Slot};
 use toehold_core::shared::ConnId;
 use toehold_core::tx::TxParams;
+use toehold_core::txcredits::RING;
 use wire::TcpOpt;
 
 use crate::adapter::{Adapter, Tid};
@@ -29,8 +30,8 @@ pub const SLOTS: usize = sys::TH_MAX_SETS as usize;
 pub struct Side {
     /// The adapter.
     pub adapter: Arc<Adapter>,
-    /// Users of each page-set slot.
-    pub users: [AtomicU32; SLOTS],
+    /// Users of each page-set slot; made with the slots.
+    users: Once<Slice<AtomicU32>>,
     /// This run of the state machine met a shortage.
     pub short: AtomicBool,
     /// The worker is wanted.
@@ -46,16 +47,21 @@ pub struct Side {
 impl Last for Side {}
 
 impl Side {
+    /// How many use the page set in a slot, if there are sets.
+    pub fn users(&self, slot: u32) -> Option<&AtomicU32> {
+        self.users.get()?.get(slot as usize)
+    }
+
     /// One more user of a page set.
     pub fn hold(&self, slot: u32) {
-        if let Some(u) = self.users.get(slot as usize) {
+        if let Some(u) = self.users(slot) {
             u.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// One user less. Any context.
     pub fn rele(&self, slot: u32) {
-        if let Some(u) = self.users.get(slot as usize) {
+        if let Some(u) = self.users(slot) {
             u.fetch_sub(1, Ordering::Release);
         }
         if self.dying.load(Ordering::Acquire) {
@@ -105,6 +111,7 @@ pub struct Reserved {
     class: Class,
     room: Room<Toepcb>,
     side: Room<Side>,
+    ring: Slice<u32>,
     batch: WrBatch,
 }
 
@@ -118,6 +125,7 @@ impl Reserved {
             class,
             room: Arc::reserve(Wait::No)?,
             side: Arc::reserve(Wait::No)?,
+            ring: Slice::new(RING, Wait::No, |_| 0)?,
             batch: WrBatch::new(adapter.tom)?,
         })
     }
@@ -136,7 +144,7 @@ impl Toepcb {
         adapter.born();
         let side = mem.side.fill(|| Side {
             adapter: adapter.clone(),
-            users: [const { AtomicU32::new(0) }; SLOTS],
+            users: Once::new(),
             short: AtomicBool::new(false),
             work: AtomicBool::new(false),
             serving: AtomicU32::new(0),
@@ -148,17 +156,17 @@ impl Toepcb {
             chip: adapter.chip,
             tid: 0,
             pf: adapter.info.pf as u8,
-            channel: vi.tx_chan as u8,
-            port: vi.port as u8,
-            rxq: vi.rxq_abs as u16,
+            channel: vi.tx_chan,
+            port: vi.port,
+            rxq: vi.rxq_abs,
         };
-        let (vi, class, batch) = (*vi, mem.class, mem.batch);
+        let (vi, class, batch, ring) = (*vi, mem.class, mem.batch, mem.ring);
         mem.room.fill(|| Toepcb {
             vnet: inp.vnet(),
             vi,
             tid: Once::new(),
             cell: InpCell::new(inp, |inside| Inner {
-                conn: Conn::new(id, adapter.tunables(), PageSets::new(Slice::empty())),
+                conn: Conn::new(id, adapter.tunables(), PageSets::new(Slice::empty()), ring),
                 os: Kos::new(inside, side.clone(), class, &vi, batch),
                 params,
                 entry: None,
@@ -180,6 +188,9 @@ impl Toepcb {
         if self.side.room.load(Ordering::Relaxed) {
             return None;
         }
+        let users = Slice::new(SLOTS, Wait::Ok, |_| AtomicU32::new(0)).ok()?;
+        // Another may have been first.
+        self.side.users.call_once(|| users);
         Slice::new(SLOTS, Wait::Ok, |_| Slot::default()).ok()
     }
 
@@ -363,9 +374,9 @@ impl Toepcb {
                 chip: adapter.chip,
                 tid,
                 pf: adapter.info.pf as u8,
-                channel: this.vi.tx_chan as u8,
-                port: this.vi.port as u8,
-                rxq: this.vi.rxq_abs as u16,
+                channel: this.vi.tx_chan,
+                port: this.vi.port,
+                rxq: this.vi.rxq_abs,
             },
             snd_isn,
             rcv_isn,
@@ -375,7 +386,7 @@ impl Toepcb {
                 sndbuf: params.sndbuf,
                 wnd: params.snd_wnd,
                 emss: agreed.emss,
-                tx_align: this.vi.tx_align != 0,
+                tx_align: this.vi.tx_align,
                 nagle: params.nagle,
             },
         };
@@ -409,7 +420,7 @@ impl Toepcb {
         let u = wire::tcb::nagle(!on);
         let cpl = wire::SetTcbField {
             tid,
-            reply: wire::ReplyCtrl::silent(this.vi.rxq_abs as u16),
+            reply: wire::ReplyCtrl::silent(this.vi.rxq_abs),
             word: u.word,
             mask: u.mask,
             val: u.value,

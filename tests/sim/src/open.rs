@@ -10,6 +10,7 @@ use toehold_core::os::Queue;
 use toehold_core::pageset::{PageSets, Slot};
 use toehold_core::shared::ConnId;
 use toehold_core::tx::TxParams;
+use toehold_core::txcredits::RING;
 use wire::{ActEstablish, ActOpenReq, Opt0, PassAcceptReq, PassAcceptRpl, PassEstablish, QidTid};
 
 use crate::os::SimOs;
@@ -86,7 +87,7 @@ impl World {
         os.short = self.short;
         let sets = (0..slots).map(|_| Slot::default()).collect();
         self.ends.push(End {
-            conn: Conn::new(id, conf.tun, PageSets::new(sets)),
+            conn: Conn::new(id, conf.tun, PageSets::new(sets), [0; RING]),
             os,
             params,
             tun: conf.tun,

@@ -17,6 +17,7 @@ use toehold_core::pageset::Slot;
 use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::sgl::Sgl;
 use toehold_core::testos::Sent;
+use toehold_core::txcredits::RING;
 
 use crate::job::{self, Ended, SimJob, SimJobs};
 use crate::mem::{self, SimPages};
@@ -255,6 +256,7 @@ impl Os for SimOs {
     type Pages = SimPages;
     type Job = SimJob;
     type Jobs = SimJobs;
+    type Ring = [u32; RING];
     type Slots = Vec<Slot<SimPages>>;
 
     fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {

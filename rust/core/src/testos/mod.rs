@@ -17,6 +17,7 @@ use crate::pageset::{PageSets, Slot, Want};
 use crate::ppod::{Geometry, Node, Ppods, Region};
 use crate::sgl::Sgl;
 use crate::shared::{ConnId, Shared, Tunables};
+use crate::txcredits::RING;
 
 mod job;
 mod mem;
@@ -334,6 +335,7 @@ impl Os for TestOs {
     type Pages = TestPages;
     type Job = TestJob;
     type Jobs = TestJobs;
+    type Ring = [u32; RING];
     type Slots = Vec<Slot<TestPages>>;
 
     fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {

@@ -4,24 +4,31 @@ use std::collections::VecDeque;
 use std::format;
 
 use super::rng::{Rng, seeds};
-use crate::txcredits::{ABORT_CREDITS, BadCredits, MAX_PLEN, MAX_WR_CREDITS, TxCredits};
+use crate::txcredits::{ABORT_CREDITS, BadCredits, MAX_PLEN, MAX_WR_CREDITS, RING, TxCredits};
+
+/// Those of a connection that was granted so many.
+fn credits(wr_cred: u16) -> TxCredits<[u32; RING]> {
+    let mut c = TxCredits::new([0; RING]);
+    c.grant(wr_cred);
+    c
+}
 
 #[test]
 fn one_abort_is_set_aside() {
-    let c = TxCredits::new(60);
+    let c = credits(60);
     assert_eq!(c.total(), 60 - ABORT_CREDITS);
     assert_eq!(c.avail(), 58);
 }
 
 #[test]
 fn more_than_a_byte_of_credits_is_not_used() {
-    assert_eq!(TxCredits::new(1000).total(), 253);
-    assert_eq!(TxCredits::new(1).total(), 0);
+    assert_eq!(credits(1000).total(), 253);
+    assert_eq!(credits(1).total(), 0);
 }
 
 #[test]
 fn take_and_give_back_in_order() {
-    let mut c = TxCredits::new(60);
+    let mut c = credits(60);
     c.take(5, 0, false).unwrap();
     c.take(2, 100, false).unwrap();
     c.take(32, 64000, true).unwrap();
@@ -37,7 +44,7 @@ fn take_and_give_back_in_order() {
 
 #[test]
 fn part_of_a_request_is_refused_and_changes_nothing() {
-    let mut c = TxCredits::new(60);
+    let mut c = credits(60);
     c.take(5, 50, false).unwrap();
     c.take(5, 51, false).unwrap();
     let before = (c.avail(), c.in_flight(), c.outstanding());
@@ -50,7 +57,7 @@ fn part_of_a_request_is_refused_and_changes_nothing() {
 
 #[test]
 fn more_than_is_out_is_refused() {
-    let mut c = TxCredits::new(60);
+    let mut c = credits(60);
     assert_eq!(c.give_back(1), Err(BadCredits));
     c.take(5, 50, false).unwrap();
     assert_eq!(c.give_back(255), Err(BadCredits));
@@ -61,13 +68,13 @@ fn more_than_is_out_is_refused() {
 
 #[test]
 fn a_request_must_fit() {
-    let mut c = TxCredits::new(12);
+    let mut c = credits(12);
     assert_eq!(c.take(0, 0, false), Err(BadCredits));
     assert_eq!(c.take(11, 0, false), Err(BadCredits));
     assert_eq!(c.take(2, MAX_PLEN + 1, false), Err(BadCredits));
     assert_eq!(c.take(2, MAX_PLEN, false), Ok(()));
     assert_eq!(c.give_back(2), Ok(MAX_PLEN));
-    let mut c = TxCredits::new(255);
+    let mut c = credits(255);
     assert_eq!(c.take(MAX_WR_CREDITS + 1, 0, false), Err(BadCredits));
     assert_eq!(c.take(MAX_WR_CREDITS, 0, false), Ok(()));
 }
@@ -75,7 +82,7 @@ fn a_request_must_fit() {
 #[test]
 fn completion_is_asked_for_at_three_eighths() {
     // 62 usable. 3/8 is 23.25: not before 39 are out and a sixteenth (4) of them silently.
-    let mut c = TxCredits::new(64);
+    let mut c = credits(64);
     let mut asked = 0;
     for n in 0..31u16 {
         let compl = c.wants_compl(2);
@@ -99,7 +106,7 @@ fn completion_is_asked_for_at_three_eighths() {
 
 #[test]
 fn returned_credits_are_not_silent_any_more() {
-    let mut c = TxCredits::new(66);
+    let mut c = credits(66);
     for _ in 0..20 {
         c.take(2, 10, false).unwrap();
     }
@@ -116,7 +123,7 @@ fn suspended_means_a_completion_is_due() {
     seeds(300, |seed| {
         let mut r = Rng::new(seed);
         let wr_cred = r.range(40, 255) as u16;
-        let mut c = TxCredits::new(wr_cred);
+        let mut c = credits(wr_cred);
         let mut any = false;
         loop {
             let n = r.range(2, 32).min(u64::from(c.avail())) as u8;
@@ -136,7 +143,7 @@ fn suspended_means_a_completion_is_due() {
 
 #[test]
 fn forget_makes_all_available() {
-    let mut c = TxCredits::new(60);
+    let mut c = credits(60);
     c.take(5, 500, true).unwrap();
     c.take(7, 600, false).unwrap();
     assert_eq!(c.forget(), 1100);
@@ -150,7 +157,7 @@ fn ring_against_a_queue() {
     seeds(200, |seed| {
         let mut r = Rng::new(seed);
         let total = r.range(8, 253) as u16;
-        let mut c = TxCredits::new(total + ABORT_CREDITS);
+        let mut c = credits(total + ABORT_CREDITS);
         let mut model: VecDeque<(u8, u32)> = VecDeque::new();
         for step in 0..800 {
             let out: u16 = model.iter().map(|m| u16::from(m.0)).sum();

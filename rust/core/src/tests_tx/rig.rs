@@ -12,6 +12,7 @@ use crate::os::{JobId, TcpState};
 use crate::pageset::{PageSets, Slot, Want};
 use crate::shared::{ConnId, Tunables};
 use crate::tx::TxParams;
+use crate::txcredits::RING;
 
 pub(crate) const IRS: u32 = 0x1000;
 
@@ -72,7 +73,7 @@ impl Rig {
         let slots = (0..16).map(|_| Slot::default()).collect();
         Rig {
             os: Fake::new(),
-            conn: Conn::new(id(), tun(), PageSets::new(slots)),
+            conn: Conn::new(id(), tun(), PageSets::new(slots), [0; RING]),
             ends: Vec::new(),
             finals: 0,
             pending: None,

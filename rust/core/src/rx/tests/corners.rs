@@ -5,6 +5,7 @@ use super::stream;
 use crate::ddp::Buf;
 use crate::errno::Errno;
 use crate::os::{Counter, Job};
+use crate::txcredits::RING;
 
 #[test]
 fn a_dead_connection_declines_and_ignores() {
@@ -449,7 +450,7 @@ fn an_aborted_connection_posts_nothing() {
     let mut os = TestOs::new();
     let id = TestOs::conn_id(wire::Chip::T5);
     let sets = crate::pageset::PageSets::new(TestOs::slots());
-    let mut conn: Conn<TestOs> = Conn::new(id, TestOs::tunables(), sets);
+    let mut conn: Conn<TestOs> = Conn::new(id, TestOs::tunables(), sets, [0; RING]);
     let init = EstablishInit {
         id,
         snd_isn: 1,

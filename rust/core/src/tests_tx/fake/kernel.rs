@@ -9,12 +9,14 @@ use crate::os::*;
 use crate::pageset::Slot;
 use crate::ppod::{Geometry, Ppods};
 use crate::sgl::Sgl;
+use crate::txcredits::RING;
 
 impl Os for Fake {
     type Mbuf = u32;
     type Pages = FPages;
     type Job = FJob;
     type Jobs = FJobs;
+    type Ring = [u32; RING];
     type Slots = Vec<Slot<FPages>>;
 
     fn send_wr(&mut self, q: Queue, wr: &[u8]) -> Result<(), NoWr> {

@@ -9,7 +9,7 @@ use crate::number;
 
 /// Connections, unless CONNS says otherwise.
 const CONNS: u64 = 4096;
-/// Bytes that the module may ask for, for an idle connection; malloc(9) rounds each piece up.
+/// Bytes that an idle connection may take, each piece rounded up as malloc(9) does.
 const MOST: u64 = 2048;
 
 fn row(what: &str, c: &Cost) {
@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<String, String> {
     );
     row("idle since they opened", &never);
     row("idle after one aio each", &after);
-    let each = never.asked.div_ceil(never.conns.max(1));
+    let each = never.taken.div_ceil(never.conns.max(1));
     if each > MOST {
         return Err(format!(
             "{each} bytes are allocated for an idle connection, over {MOST}"
