@@ -19,7 +19,7 @@ help:
 	@echo 'make test    setup, kmod, then every test and every planted fault'
 	@echo 'make planted bring known faults back one by one: a test must see each'
 	@echo 'make demo    setup, kmod, then send FILE=<path> through both modules'
-	@echo 'make check   formatting, circles of files, lints, documentation, gates, manual pages'
+	@echo 'make check   formatting, circles of files, planted faults apply, lints, documentation, gates, manual pages'
 	@echo 'make native  run the rules of sys/modules (the build on FreeBSD) as far as they go here'
 	@echo 'make generated  renew the bindings and checksums that sys/modules keeps'
 	@echo 'make fmt     format the Rust sources'

@@ -9,7 +9,7 @@ use crate::kmod::{self, MODULES};
 use crate::run::{Cmd, Runner};
 use crate::sysdir::Given;
 use crate::tree::{RELEASES, Tree};
-use crate::{Result, circles, native, setup, standin};
+use crate::{Result, circles, native, planted, setup, standin};
 
 /// Crates that run on the host.
 const HOST: [&str; 7] = [
@@ -91,6 +91,8 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     )?;
     println!("files that import each other");
     circles::check(tree)?;
+    println!("faults that can be planted");
+    planted::apply(tree, runner)?;
     let clippy = || cargo(tree).args(["clippy", "--quiet"]);
     let deny = ["--", "--deny", "warnings"];
     let host = clippy()

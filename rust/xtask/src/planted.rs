@@ -74,6 +74,27 @@ impl Planted {
             path: path.into(),
         })
     }
+
+    /// The command that brings it back in a tree.
+    fn patch(&self, tree: &Tree) -> Cmd {
+        Cmd::new("patch")
+            .args(["-p1", "--batch", "--forward", "--fuzz=0", "--quiet"])
+            .args(["--no-backup-if-mismatch", "--reject-file=-", "--input"])
+            .arg(&self.path)
+            .dir(&tree.root)
+    }
+}
+
+/// Whether each fault can still be brought back: the code that it changes is as its file says.
+///
+/// # Errors
+/// One cannot, or its file is not in order.
+pub fn apply(tree: &Tree, runner: &dyn Runner) -> Result<()> {
+    for planted in all(tree)? {
+        let tried = planted.patch(tree).arg("--dry-run");
+        need(runner, &tried, &format!("planting {}", planted.name))?;
+    }
+    Ok(())
 }
 
 /// All of `tests/planted`, those without modules first.
@@ -158,12 +179,7 @@ impl Field<'_> {
 
     /// Plants one and wants to see it.
     fn plant(&self, planted: &Planted) -> Result<()> {
-        let patch = Cmd::new("patch")
-            .args(["-p1", "--batch", "--forward", "--fuzz=0", "--quiet"])
-            .args(["--no-backup-if-mismatch", "--reject-file=-", "--input"])
-            .arg(&planted.path)
-            .dir(&self.copy.root);
-        need(self.runner, &patch, "applying it")?;
+        need(self.runner, &planted.patch(&self.copy), "applying it")?;
         let modules = if planted.kmod {
             kmod::packaged(&self.copy, self.runner, &RELEASES)?;
             &self.copy
@@ -218,6 +234,7 @@ pub fn each(tree: &Tree, runner: &dyn Runner) -> Result<Sum> {
             Err(why) => {
                 println!("planted {} ... FAILED\n{why}", planted.name);
                 sum.failed += 1;
+                sum.names.push(format!("planted {}", planted.name));
             }
         }
     }
@@ -243,6 +260,6 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
     setup::run(tree, runner)?;
     kmod::packaged(tree, runner, &RELEASES)?;
     let sum = each(tree, runner)?;
-    println!("{}", sum.text());
+    print!("{}", sum.text());
     sum.verdict(true)
 }

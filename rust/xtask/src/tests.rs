@@ -20,7 +20,7 @@ const PACKAGES: [&str; 8] = [
 ];
 
 /// Counts over all test programs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Tests that passed.
     pub passed: u64,
@@ -28,11 +28,17 @@ pub struct Sum {
     pub failed: u64,
     /// Test programs that reported.
     pub programs: u64,
+    /// Names of those that failed.
+    pub names: Vec<String>,
 }
 
 impl Sum {
-    /// Adds a line of a test program's output, if it is its result.
+    /// Adds a line of a test program's output, if it is its result or a test's that failed.
     pub fn line(&mut self, line: &str) {
+        let test = line.strip_prefix("test ");
+        if let Some(name) = test.and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.names.push(name.to_owned());
+        }
         let Some(rest) = line.trim_start().strip_prefix("test result: ") else {
             return;
         };
@@ -52,11 +58,14 @@ impl Sum {
         self.passed += other.passed;
         self.failed += other.failed;
         self.programs += other.programs;
+        self.names.extend(other.names);
     }
 
-    /// The line printed last.
+    /// What is printed last: what failed, a line each, then the counts.
     pub fn text(&self) -> String {
-        format!("{} passed, {} failed", self.passed, self.failed)
+        let failed = self.names.iter().map(|name| format!("failed: {name}\n"));
+        let counts = format!("{} passed, {} failed\n", self.passed, self.failed);
+        failed.chain([counts]).collect()
     }
 
     /// What the sum and cargo's own verdict come to.
@@ -118,6 +127,6 @@ pub fn run(tree: &Tree, runner: &dyn Runner) -> Result<()> {
         sum.line(line);
     })?;
     sum.add(planted::each(tree, runner)?);
-    println!("{}", sum.text());
+    print!("{}", sum.text());
     sum.verdict(ok)
 }

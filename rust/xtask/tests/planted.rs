@@ -205,3 +205,17 @@ fn a_fault_that_no_test_sees_fails_the_run() {
         "the test fails with nothing planted"
     );
 }
+
+#[test]
+fn a_fault_whose_code_has_moved_on_is_told_by_name() {
+    let bench = Bench::new();
+    bench.file("file", "kept\n");
+    bench.file("tests/planted/a.patch", GOOD);
+    let tree = Tree {
+        root: bench.dir.clone(),
+    };
+    assert_eq!(planted::apply(&tree, &Real), Ok(()));
+    bench.file("file", "moved\n");
+    let said = planted::apply(&tree, &Real).expect_err("another line stands there");
+    assert!(said.contains("planting a failed"), "{said}");
+}

@@ -17,10 +17,15 @@ fn results_of_all_programs_are_added() {
     let all = sum(&[
         "running 3 tests",
         "test a ... ok",
+        "test b::c ... FAILED",
+        "test d - should panic ... FAILED",
         "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s",
         "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.99s",
     ]);
-    assert_eq!(all.text(), "15 passed, 2 failed");
+    assert_eq!(
+        all.text(),
+        "failed: b::c\nfailed: d - should panic\n15 passed, 2 failed\n"
+    );
     assert_eq!(all.programs, 2);
     assert!(all.verdict(false).is_err());
 }
