@@ -180,6 +180,15 @@ th_job_done(struct kaiocb *job)
 	return ((int64_t *)&job->backend3);
 }
 
+/* Zero while nobody borrows the job: a backend's field, which the generic path leaves alone. */
+uint32_t *
+th_job_lent(struct kaiocb *job)
+{
+
+	CTASSERT(sizeof(job->backend4) == sizeof(uint32_t));
+	return ((uint32_t *)&job->backend4);
+}
+
 /* Not looked at until aio_complete() sets it. */
 uintptr_t *
 th_job_word(struct kaiocb *job)

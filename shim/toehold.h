@@ -471,6 +471,7 @@ uint64_t th_job_run(struct kaiocb *, size_t off, size_t *len);
 struct kaiocb **th_job_next(struct kaiocb *);
 int64_t *th_job_done(struct kaiocb *);
 uintptr_t *th_job_word(struct kaiocb *);
+uint32_t *th_job_lent(struct kaiocb *);
 /* The inp of the job's socket, which the job keeps alive.  No lock. */
 struct inpcb *th_job_inp(struct kaiocb *);
 bool th_job_arm_cancel(struct kaiocb *);

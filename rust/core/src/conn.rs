@@ -309,7 +309,7 @@ impl<O: Os> Conn<O> {
     /// What pages to hold next, if any. The caller drops the lock, faults them in, and answers
     /// with [`Conn::pages_ready`]; the job named stays valid until then. A worker that was asked
     /// for ([`Os::kick_worker`]) repeats this until the answer is `None`.
-    pub fn want_pages(&mut self, os: &mut O) -> Option<Want> {
+    pub fn want_pages(&mut self, os: &mut O) -> Option<Want<O::Lent>> {
         // Reads that have ended are seen to even when the connection is gone.
         if let Some(w) = self.rx.want_mend(&mut self.sh, os) {
             return Some(w);
@@ -337,7 +337,7 @@ impl<O: Os> Conn<O> {
     }
 
     /// The answer to a want that [`Want::is_copy`]: all the bytes, or EFAULT.
-    pub fn copied(&mut self, os: &mut O, want: &Want, m: Result<O::Mbuf, Errno>) {
+    pub fn copied(&mut self, os: &mut O, want: &Want<O::Lent>, m: Result<O::Mbuf, Errno>) {
         self.tx.copied(&mut self.sh, os, want, m);
     }
 

@@ -257,6 +257,8 @@ pub trait Os: Sized {
     type Pages: Pages;
     /// AIO job, owned.
     type Job: Job;
+    /// A job [lent](Os::lend): until it is dropped, job and process are there.
+    type Lent;
     /// Job list.
     type Jobs: JobQueue<Self::Job>;
     /// Storage of the connection's page sets: none, or from the first aio job on at least
@@ -323,6 +325,15 @@ pub trait Os: Sized {
     fn rcv_io_trylock(&mut self) -> bool;
     /// Release it.
     fn rcv_io_unlock(&mut self);
+    /// Do something under the receive I/O lock, if that is free.
+    fn with_rcv_io<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        if !self.rcv_io_trylock() {
+            return None;
+        }
+        let r = f(self);
+        self.rcv_io_unlock();
+        Some(r)
+    }
     /// Append a copy of `len` bytes of held pages, from byte `off` of the first page on, to
     /// so_rcv and wake readers: bytes that were placed too early in a user's buffer go back to
     /// where the stream is read from.
@@ -348,8 +359,9 @@ pub trait Os: Sized {
     /// Describe up to `max` unsent bytes of so_snd as physical segments, stopping when `sgl` is
     /// full or at data that is not ready. Moves nothing.
     fn snd_unsent(&mut self, max: u32, sgl: &mut Sgl) -> Unsent;
-    /// Copy the next `out.len()` unsent bytes (they are there: `snd_unsent` said so).
-    fn snd_peek(&mut self, out: &mut [u8]);
+    /// Copy the next `out.len()` unsent bytes. False: as many are not there, or not ready.
+    #[must_use]
+    fn snd_peek(&mut self, out: &mut [u8]) -> bool;
     /// The next `n` unsent bytes were handed to the adapter (`sb_sndptr`).
     fn snd_advance(&mut self, n: u32);
     /// Octets among the next `n` unsent bytes that come from held user pages.
@@ -423,6 +435,9 @@ pub trait Os: Sized {
     /// Install the cancel function. False: the job is cancelled already; complete it with
     /// ECANCELED (or short).
     fn arm_cancel(&mut self, job: &Self::Job) -> bool;
+    /// Lend a job to the thread that will hold or copy the memory of its process with no lock
+    /// held.
+    fn lend(&self, job: &Self::Job) -> Self::Lent;
     /// End a job (`aio_complete`).
     fn complete(&mut self, job: Self::Job, result: Result<usize, Errno>);
     /// The job's process exits or execs: nobody can write to the buffer any more, and nobody is

@@ -20,7 +20,7 @@
 //! Context: inpcb write lock held; nothing sleeps. Dropping [`Os::Pages`] unwires them.
 
 use crate::errno::Errno;
-use crate::os::{Counter, JobId, Os, PageKey, Pages};
+use crate::os::{Counter, Os, PageKey, Pages};
 use crate::ppod::{self, Ppods};
 
 /// Slots that sets in use may always take, whatever the limit: with fewer, two posted buffers,
@@ -92,15 +92,15 @@ const LOOSE: u16 = u16::MAX;
 /// The same, and the bytes are to be copied.
 const COPY: u16 = u16::MAX - 1;
 
-/// Pages to hold, with no lock held. The job named stays valid until the answer is given: if it
-/// is cancelled meanwhile, it ends only then.
+/// Pages to hold, with no lock held. A job that is cancelled before the answer is given ends only
+/// then.
 #[derive(Debug)]
 #[must_use = "a reserved slot stays reserved"]
-pub struct Want {
+pub struct Want<L> {
     /// To hand back with the answer.
     pub ticket: Ticket,
-    /// The job.
-    pub job: JobId,
+    /// The job, [lent](Os::lend).
+    pub job: L,
     /// First byte, a user address.
     pub addr: u64,
     /// Bytes. Address and length never span more than [`crate::ddp::MAX_SPAN`] bytes of pages.
@@ -111,7 +111,7 @@ pub struct Want {
     pub key: PageKey,
 }
 
-impl Want {
+impl<L> Want<L> {
     /// Not the pages are wanted, but a copy of the bytes: [`crate::conn::Conn::copied`] is the
     /// answer.
     #[must_use]

@@ -9,7 +9,6 @@ use kpi::pages::Pages;
 use toehold_core::errno::Errno;
 use toehold_core::os::JobId;
 
-use crate::entry;
 use crate::kos::{KJob, KPages};
 use crate::toepcb::Toepcb;
 
@@ -81,23 +80,18 @@ fn serve(toep: &Arc<Toepcb>, mut g: InpGuard) {
         };
         drop(g);
         let tom = toep.adapter().tom;
-        let job = entry::job_of(want.job);
         if want.is_copy() {
-            let m = job.ok_or(Errno::EFAULT).and_then(|job| {
-                let off = want.addr.wrapping_sub(job.buffer());
-                job.copy(off, want.len).map_err(|_| Errno::EFAULT)
-            });
+            let off = want.addr.wrapping_sub(want.job.addr());
+            let m = want.job.copy(off, want.len).map_err(|_| Errno::EFAULT);
             g = toep.inp().lock();
             let _ = Toepcb::run(toep, &mut g, |conn, os| conn.copied(os, &want, m));
             continue;
         }
         let charged = want.ticket.charged();
-        let pages = match job {
-            Some(job) => Pages::hold(tom, job, want.addr, want.len, want.write, charged)
-                .map(KPages)
-                .map_err(|e| Errno::new(e.0).unwrap_or(Errno::EFAULT)),
-            None => Err(Errno::EFAULT),
-        };
+        let pages = Pages::hold(tom, &want.job, want.addr, want.len, want.write, charged)
+            .map(KPages)
+            .map_err(|e| Errno::new(e.0).unwrap_or(Errno::EFAULT));
+        drop(want.job);
         g = toep.inp().lock();
         let _ = Toepcb::run(toep, &mut g, |conn, os| {
             conn.pages_ready(os, want.ticket, pages)

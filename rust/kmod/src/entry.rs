@@ -4,13 +4,14 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use kpi::aio::{Job, JobPtr};
+use kpi::aio::Job;
 use kpi::inp::{Inp, InpGuard};
 use kpi::mbuf::Mbuf;
 use kpi::mem::Arc;
 use kpi::sys::{inpcb, kaiocb, mbuf, socket, th_adapter_info, th_tom, th_vi};
 use kpi::tom::Tom;
 use kpi::{Error, sys};
+use toehold_core::errno::Errno;
 use toehold_core::os::JobId;
 
 use crate::adapter::Adapter;
@@ -59,12 +60,6 @@ unsafe fn held(p: *mut inpcb) -> Option<InpGuard> {
     let inp = unsafe { Inp::from_raw(p) };
     // SAFETY: the lock is held by this thread.
     Some(unsafe { InpGuard::assume(inp) })
-}
-
-/// The job that a want names. It is not completed before the want is answered.
-pub fn job_of(id: JobId) -> Option<JobPtr> {
-    // SAFETY: ids are addresses of jobs (KJob::id), and the job with a ticket lives.
-    unsafe { JobPtr::from_addr(id.0) }
 }
 
 // --- adapter -------------------------------------------------------------------------------
@@ -395,16 +390,20 @@ extern "C" fn toehold_aio_queue(_so: *mut socket, job: *mut kaiocb, op: u32) -> 
     let job = unsafe { Job::claim(p) };
     match aioq::queue(&toep, job, op) {
         Ok(()) => 0,
-        Err(job) => {
-            job.decline();
-            EOPNOTSUPP
-        }
+        Err(job) => match job.decline() {
+            Ok(()) => EOPNOTSUPP,
+            // The kernel cannot have it while it is lent.
+            Err(job) => {
+                job.complete(Err(Errno::ECANCELED.get()));
+                0
+            }
+        },
     }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn toehold_aio_cancel(p: *mut c_void, inp: *mut inpcb, job: *mut kaiocb) {
-    let id = JobId(job.expose_provenance());
+    let id = JobId(job.addr());
     on_toep(p, inp, |t, mut g| aioq::cancel(t, &mut g, id));
 }
 

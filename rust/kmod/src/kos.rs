@@ -2,8 +2,8 @@
 
 use core::sync::atomic::Ordering;
 
-use kpi::aio::JobList;
-use kpi::inp::Inside;
+use kpi::aio::{JobList, Lent};
+use kpi::cell::Inside;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Slice};
 use kpi::pages::Pages;
@@ -51,7 +51,7 @@ kpi::job_newtype! {
 
 impl os::Job for KJob {
     fn id(&self) -> JobId {
-        JobId(self.0.ptr().addr())
+        JobId(self.0.id())
     }
     fn addr(&self) -> u64 {
         self.0.addr()
@@ -177,14 +177,20 @@ impl Kos {
     /// All of so_snd, which the kernel is about to free.
     pub fn take_snd(&mut self) -> Option<Mbuf> {
         self.sent = 0;
-        self.so()?.snd_take()
+        self.reach()?.snd_take()
     }
 
     fn so(&self) -> Option<Socket<'_>> {
-        if !self.attached {
-            return None;
-        }
-        self.inside.locked().socket()
+        self.view()?.locked().socket()
+    }
+
+    /// The inpcb, if its socket is still ours to change.
+    fn view(&self) -> Option<&Inside> {
+        self.attached.then_some(&self.inside)
+    }
+
+    fn reach(&mut self) -> Option<&mut Inside> {
+        self.attached.then_some(&mut self.inside)
     }
 
     fn sb(&self, which: Which) -> sys::th_sockbuf {
@@ -219,6 +225,7 @@ impl Os for Kos {
     type Mbuf = Mbuf;
     type Pages = KPages;
     type Job = KJob;
+    type Lent = Lent;
     type Jobs = KJobs;
     type Ring = Slice<u32>;
     type Slots = Slice<Slot<KPages>>;
@@ -304,13 +311,11 @@ impl Os for Kos {
 
     fn rcv_io_trylock(&mut self) -> bool {
         // Without a socket nobody reads.
-        self.so().is_none_or(Socket::rcv_io_trylock)
+        self.reach().is_none_or(Inside::rcv_io_trylock)
     }
 
     fn rcv_io_unlock(&mut self) {
-        if let Some(so) = self.so() {
-            so.rcv_io_unlock();
-        }
+        self.inside.rcv_io_unlock();
     }
 
     fn rcv_append_pages(&mut self, pages: &KPages, off: u32, len: u32) -> Result<(), NoMbuf> {
@@ -345,10 +350,10 @@ impl Os for Kos {
     }
 
     fn snd_unsent(&mut self, max: u32, sgl: &mut Sgl) -> Unsent {
-        let Some(so) = self.so() else {
+        let Some(inside) = self.view() else {
             return Unsent::default();
         };
-        let mut at = so.snd_unsent(self.sent);
+        let mut at = inside.snd_unsent(self.sent);
         let mut len = 0;
         while len < max {
             let Some(run) = at.next_run(max - len) else {
@@ -367,10 +372,9 @@ impl Os for Kos {
         }
     }
 
-    fn snd_peek(&mut self, out: &mut [u8]) {
-        if let Some(so) = self.so() {
-            so.snd_unsent(self.sent).copy(out);
-        }
+    fn snd_peek(&mut self, out: &mut [u8]) -> bool {
+        let at = self.view().map(|inside| inside.snd_unsent(self.sent));
+        at.is_some_and(|mut at| at.copy(out))
     }
 
     fn snd_advance(&mut self, n: u32) {
@@ -381,8 +385,8 @@ impl Os for Kos {
     }
 
     fn snd_zcopy_octets(&mut self, n: u32) -> u32 {
-        let Some(so) = self.so() else { return 0 };
-        let mut at = so.snd_unsent(self.sent);
+        let Some(inside) = self.view() else { return 0 };
+        let mut at = inside.snd_unsent(self.sent);
         let (mut seen, mut zcopy) = (0, 0);
         while seen < n {
             let Some(run) = at.next_run(n - seen) else {
@@ -398,15 +402,15 @@ impl Os for Kos {
 
     fn snd_drop(&mut self, n: u32) {
         self.sent = self.sent.saturating_sub(n);
-        if let Some(so) = self.so() {
-            so.snd_drop(n);
+        if let Some(inside) = self.reach() {
+            inside.snd_drop(n);
         }
     }
 
     fn snd_flush(&mut self) {
         self.sent = 0;
-        if let Some(so) = self.so() {
-            so.snd_flush();
+        if let Some(inside) = self.reach() {
+            inside.snd_flush();
         }
     }
 
@@ -439,13 +443,11 @@ impl Os for Kos {
     }
 
     fn snd_io_trylock(&mut self) -> bool {
-        self.so().is_none_or(Socket::snd_io_trylock)
+        self.reach().is_none_or(Inside::snd_io_trylock)
     }
 
     fn snd_io_unlock(&mut self) {
-        if let Some(so) = self.so() {
-            so.snd_io_unlock();
-        }
+        self.inside.snd_io_unlock();
     }
 
     fn snd_append_pages(
@@ -522,13 +524,17 @@ impl Os for Kos {
     }
 
     fn so_disconnected(&mut self) {
-        if let Some(so) = self.so() {
-            so.disconnected();
+        if let Some(inside) = self.reach() {
+            inside.disconnected();
         }
     }
 
     fn arm_cancel(&mut self, job: &KJob) -> bool {
         job.0.arm_cancel()
+    }
+
+    fn lend(&self, job: &KJob) -> Lent {
+        job.0.lend()
     }
 
     fn complete(&mut self, job: KJob, result: Result<usize, Errno>) {

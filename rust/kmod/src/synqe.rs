@@ -59,7 +59,7 @@ pub struct Synqe {
     /// What is still to be sent, see [`owed`].
     owed: AtomicU8,
     // Used once, by the queue's thread.
-    parts: kpi::inp::InpCell<Parts>,
+    parts: kpi::cell::InpCell<Parts>,
 }
 
 /// What becomes the connection's; guarded by the listener's INP.
@@ -178,7 +178,7 @@ fn offload(
         responded: AtomicBool::new(false),
         aborting: AtomicBool::new(false),
         owed: AtomicU8::new(0),
-        parts: kpi::inp::InpCell::new(g.inp(), |_| Parts {
+        parts: kpi::cell::InpCell::new(g.inp(), |_| Parts {
             syn: None,
             l2: Some(l2),
             mem: None,

@@ -2,7 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use kpi::inp::{Inp, InpCell, InpGuard, InpRef, Vnet};
+use kpi::cell::InpCell;
+use kpi::inp::{Inp, InpGuard, InpRef, Vnet};
 use kpi::l2::L2;
 use kpi::mbuf::Mbuf;
 use kpi::mem::{Arc, Last, Link, Linked, Room, Slice, Sole, Wait, Waits};

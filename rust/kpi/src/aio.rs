@@ -1,67 +1,10 @@
 //! AIO jobs (`struct kaiocb`): their fields, their lists, their end.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::mbuf::Mbuf;
 use crate::{Error, check, sys, tom::Tom};
-
-/// A job by its address, which says nothing about who owns it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct JobPtr(NonNull<sys::kaiocb>);
-
-// SAFETY: an address; what is done with it is said where it is done.
-unsafe impl Send for JobPtr {}
-
-impl JobPtr {
-    /// # Safety
-    /// `p` is a job that is not completed while the value is used.
-    #[must_use]
-    pub unsafe fn from_raw(p: NonNull<sys::kaiocb>) -> JobPtr {
-        JobPtr(p)
-    }
-
-    /// The job with this address.
-    ///
-    /// # Safety
-    /// As [`JobPtr::from_raw`]; `addr` came from [`JobPtr::addr`].
-    #[must_use]
-    pub unsafe fn from_addr(addr: usize) -> Option<JobPtr> {
-        NonNull::new(core::ptr::with_exposed_provenance_mut(addr)).map(JobPtr)
-    }
-
-    /// Its address, as an identity.
-    #[must_use]
-    pub fn addr(self) -> usize {
-        self.0.as_ptr().expose_provenance()
-    }
-
-    /// For calls of the shim.
-    #[must_use]
-    pub fn as_ptr(self) -> *mut sys::kaiocb {
-        self.0.as_ptr()
-    }
-
-    /// User address of its buffer. The job is not completed meanwhile.
-    #[must_use]
-    pub fn buffer(self) -> u64 {
-        // SAFETY: a live job, as the caller says.
-        unsafe { sys::th_job_addr(self.as_ptr()) }
-    }
-
-    /// Copy bytes `[off, off + len)` of its buffer; of a vectored job the next `len`. Sleeps: no
-    /// lock may be held. The job is not completed meanwhile (it has a ticket).
-    ///
-    /// # Errors
-    /// EFAULT.
-    pub fn copy(self, off: u64, len: u32) -> Result<Mbuf, Error> {
-        let mut m = core::ptr::null_mut();
-        // SAFETY: a live job; no lock is held (this function's contract); `m` is written.
-        check(unsafe { sys::th_job_copy(self.as_ptr(), off, len, &mut m) })?;
-        let m = NonNull::new(m).ok_or(Error::EFAULT)?;
-        // SAFETY: the chain was handed over just now.
-        Ok(unsafe { Mbuf::from_raw(m) })
-    }
-}
 
 /// A job that is ours. To be ended by [`Job::complete`]; it has no drop.
 #[derive(Debug)]
@@ -95,13 +38,21 @@ impl Job {
         let mut job = Job(p);
         job.set_done(0);
         job.set_word(0);
+        job.lent().store(0, Ordering::Relaxed);
         job
     }
 
     /// Give it back unclaimed: the generic path has it.
-    pub fn decline(mut self) {
+    ///
+    /// # Errors
+    /// It is lent, and stays ours.
+    pub fn decline(mut self) -> Result<(), Job> {
+        if self.lent().load(Ordering::Acquire) != 0 {
+            return Err(self);
+        }
         self.set_done(0);
         self.set_word(0);
+        Ok(())
     }
 
     /// For calls of the shim.
@@ -110,10 +61,27 @@ impl Job {
         self.0.as_ptr()
     }
 
-    /// Its address.
+    /// Its address, as an identity.
     #[must_use]
-    pub fn ptr(&self) -> JobPtr {
-        JobPtr(self.0)
+    pub fn id(&self) -> usize {
+        self.as_ptr().addr()
+    }
+
+    /// Who borrows it.
+    fn lent(&self) -> &AtomicU32 {
+        // SAFETY: an owned job lives.
+        let p = unsafe { sys::th_job_lent(self.as_ptr()) };
+        // SAFETY: a field of the job that is ours alone until aio_complete(), and reached as an
+        // atomic by whoever does not own the job.
+        unsafe { AtomicU32::from_ptr(p) }
+    }
+
+    /// Lend it to a thread that holds no lock: it lives until that lets go of it, and if it is
+    /// ended before, its process hears of that only then.
+    #[must_use]
+    pub fn lend(&self) -> Lent {
+        self.lent().fetch_add(1, Ordering::Relaxed);
+        Lent(self.0)
     }
 
     /// User address of the buffer.
@@ -226,14 +194,17 @@ impl Job {
         unsafe { sys::th_job_arm_cancel(self.as_ptr()) }
     }
 
-    /// End it: bytes moved, or an errno.
-    pub fn complete(self, result: Result<usize, i32>) {
-        let (status, error) = match result {
-            Ok(n) => (i64::try_from(n).unwrap_or(i64::MAX), 0),
-            Err(e) => (-1, e),
-        };
-        // SAFETY: owned, so not completed before, and not used after.
-        unsafe { sys::th_job_complete(self.as_ptr(), status, error) };
+    /// End it: bytes moved, or an errno. If it is lent, whoever gives it back ends it.
+    pub fn complete(mut self, result: Result<usize, i32>) {
+        // Nobody but the owner lends it: what is not lent now stays so.
+        if self.lent().load(Ordering::Acquire) == 0 {
+            return finish(self.0, result);
+        }
+        self.set_done(result.unwrap_or(0));
+        self.set_mark(result.err().map_or(0, i32::cast_unsigned));
+        if self.lent().fetch_or(ENDED, Ordering::AcqRel) == 0 {
+            finish(self.0, result);
+        }
     }
 
     /// Key of the process's address space now: vmspace and map generation.
@@ -259,6 +230,70 @@ impl Job {
     pub fn leaving(&self) -> bool {
         // SAFETY: an owned job lives, and so does its process.
         unsafe { sys::th_job_leaving(self.as_ptr()) }
+    }
+}
+
+/// In the count of those who borrow a job: its owner has ended it.
+const ENDED: u32 = 1 << 31;
+
+/// `aio_complete` of a job that nobody has any more.
+fn finish(p: NonNull<sys::kaiocb>, result: Result<usize, i32>) {
+    let (status, error) = match result {
+        Ok(n) => (i64::try_from(n).unwrap_or(i64::MAX), 0),
+        Err(e) => (-1, e),
+    };
+    // SAFETY: neither owned nor lent, so not completed before, and not used after.
+    unsafe { sys::th_job_complete(p.as_ptr(), status, error) };
+}
+
+/// A job that its owner lends: it lives, and so does its process, until this is dropped.
+#[derive(Debug)]
+pub struct Lent(NonNull<sys::kaiocb>);
+
+// SAFETY: the job lives while the value does, and what is read of it does not change.
+unsafe impl Send for Lent {}
+
+impl Lent {
+    /// For calls of the shim.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut sys::kaiocb {
+        self.0.as_ptr()
+    }
+
+    /// Copy bytes `[off, off + len)` of its buffer; of a vectored job the next `len`. Sleeps: no
+    /// lock may be held.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn copy(&self, off: u64, len: u32) -> Result<Mbuf, Error> {
+        let mut m = core::ptr::null_mut();
+        // SAFETY: a live job; no lock is held (this function's contract); `m` is written.
+        check(unsafe { sys::th_job_copy(self.as_ptr(), off, len, &mut m) })?;
+        let m = NonNull::new(m).ok_or(Error::EFAULT)?;
+        // SAFETY: the chain was handed over just now.
+        Ok(unsafe { Mbuf::from_raw(m) })
+    }
+
+    /// User address of its buffer.
+    #[must_use]
+    pub fn addr(&self) -> u64 {
+        // SAFETY: a live job.
+        unsafe { sys::th_job_addr(self.as_ptr()) }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // The job lives on while it is owned or lent: through this until here.
+        let job = Job(self.0);
+        // Only an ended job's words stay as they are.
+        let result = |job: &Job| match job.mark() {
+            0 => Ok(job.done()),
+            e => Err(e.cast_signed()),
+        };
+        if job.lent().fetch_sub(1, Ordering::AcqRel) == ENDED | 1 {
+            finish(self.0, result(&job));
+        }
     }
 }
 

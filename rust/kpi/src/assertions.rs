@@ -3,8 +3,9 @@
 
 use static_assertions::{assert_eq_size, assert_impl_all, assert_not_impl_any};
 
-use crate::aio::{Job, JobPtr};
-use crate::inp::{Inp, InpCell, InpGuard, InpRef, Inside, Locked, Vnet, VnetScope};
+use crate::aio::{Job, Lent};
+use crate::cell::{InpCell, Inside};
+use crate::inp::{Inp, InpGuard, InpRef, Locked, Vnet, VnetScope};
 use crate::l2::L2;
 use crate::mbuf::Mbuf;
 use crate::mem::{Box, Slice};
@@ -19,7 +20,7 @@ use crate::tom::{Tom, WrBatch};
 type Data = core::cell::Cell<u8>;
 
 // A handle is the pointer that C hands over, and C's null is its None.
-assert_eq_size!(Option<JobPtr>, *mut sys::kaiocb);
+assert_eq_size!(Option<Lent>, *mut sys::kaiocb);
 assert_eq_size!(Option<Job>, *mut sys::kaiocb);
 assert_eq_size!(Option<Inp>, *mut sys::inpcb);
 assert_eq_size!(Option<Mbuf>, *mut sys::mbuf);

@@ -1,6 +1,5 @@
 //! The inpcb's write lock, what it guards, and the inpcb's life.
 
-use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
@@ -196,6 +195,15 @@ pub struct Locked<'g> {
 }
 
 impl<'g> Locked<'g> {
+    /// # Safety
+    /// This thread holds the write lock of `inp` for 'g.
+    pub(crate) unsafe fn assume(inp: Inp) -> Locked<'g> {
+        Locked {
+            inp,
+            _held: PhantomData,
+        }
+    }
+
     /// Which inpcb.
     #[must_use]
     pub fn inp(self) -> Inp {
@@ -291,67 +299,6 @@ impl<'g> Locked<'g> {
     pub fn more_to_come(self) -> bool {
         // SAFETY: as in tcp_state().
         unsafe { sys::th_tcp_more_to_come(self.inp.as_ptr()) }
-    }
-}
-
-/// What code that runs under the lock uses to reach the inpcb. It exists inside an
-/// [`InpCell`] only, where nobody gets at it without the lock.
-pub struct Inside(Inp, PhantomData<Cell<()>>);
-
-impl Inside {
-    /// Proof that the lock is held, for as long as the cell's content is borrowed.
-    #[must_use]
-    pub fn locked(&self) -> Locked<'_> {
-        Locked {
-            inp: self.0,
-            _held: PhantomData,
-        }
-    }
-}
-
-/// Data guarded by the write lock of one inpcb.
-pub struct InpCell<T> {
-    inp: Inp,
-    v: UnsafeCell<T>,
-}
-
-// SAFETY: the value is reached under the inpcb's lock only, by one thread at a time.
-unsafe impl<T: Send> Send for InpCell<T> {}
-// SAFETY: as for Send.
-unsafe impl<T: Send> Sync for InpCell<T> {}
-
-impl<T> InpCell<T> {
-    /// Data of `inp`. What `make` gets must stay inside the value it returns: it stands for the
-    /// lock that guards it.
-    pub fn new(inp: Inp, make: impl FnOnce(Inside) -> T) -> InpCell<T> {
-        InpCell {
-            inp,
-            v: UnsafeCell::new(make(Inside(inp, PhantomData))),
-        }
-    }
-
-    /// Which inpcb.
-    #[must_use]
-    pub fn inp(&self) -> Inp {
-        self.inp
-    }
-
-    /// The data. `None` if the guard is another inpcb's.
-    ///
-    /// The guard is borrowed exclusively, so that whatever lets go of the lock or calls back
-    /// into the module (`&mut InpGuard` methods) cannot run meanwhile.
-    pub fn enter<'g>(&'g self, g: &'g mut InpGuard) -> Option<&'g mut T> {
-        if g.inp != self.inp {
-            return None;
-        }
-        // SAFETY: the lock is held for 'g, by this thread; `&mut` of its guard excludes a second
-        // borrow through it; a nested entry's guard exists only while no borrow does (above).
-        Some(unsafe { &mut *self.v.get() })
-    }
-
-    /// The data, when nobody else can have the cell.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.v.get_mut()
     }
 }
 

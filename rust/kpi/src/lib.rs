@@ -5,7 +5,7 @@
 //!
 //! - [`inp::InpGuard`] is the write lock of an inpcb, and [`inp::Locked`] the proof that it is
 //!   held, on which everything hangs that the header marks "INP".
-//! - [`inp::InpCell`] holds data that this lock guards.
+//! - [`cell::InpCell`] holds data that this lock guards.
 //! - Owned things release themselves: [`mbuf::Mbuf`], [`pages::Pages`], [`mem::Box`],
 //!   [`mem::Arc`], [`inp::InpRef`]. A [`aio::Job`] is completed, never dropped.
 //!
@@ -15,6 +15,7 @@
 
 pub mod aio;
 mod assertions;
+pub mod cell;
 pub mod inp;
 pub mod l2;
 pub mod mbuf;

@@ -147,14 +147,21 @@ impl Unsent<'_> {
         self.off -= n.min(self.off);
     }
 
-    /// Copy the next `out.len()` bytes; they must be there.
-    pub fn copy(&mut self, out: &mut [u8]) {
-        if self.view().is_none() {
-            return;
+    /// Copy the next `out.len()` bytes. False: there are not as many that are ready, and what
+    /// `out` holds then is not to be used.
+    #[must_use]
+    pub fn copy(&mut self, mut out: &mut [u8]) -> bool {
+        while !out.is_empty() {
+            let Some(v) = self.view() else { return false };
+            let here = out.len().min((v.len - self.off) as usize);
+            let (now, rest) = out.split_at_mut(here);
+            let len = here as u32;
+            // SAFETY: an mbuf of the buffer (new()'s promise) with that many bytes behind `off`;
+            // `now` has room for them.
+            unsafe { sys::th_mbuf_copy(self.m, self.off, len, now.as_mut_ptr()) };
+            self.off += len;
+            out = rest;
         }
-        let len = u32::try_from(out.len()).unwrap_or(0);
-        // SAFETY: the chain from `m` on holds that many bytes behind `off` (caller's promise,
-        // which m_copydata() asserts); `out` has room for them.
-        unsafe { sys::th_mbuf_copy(self.m, self.off, len, out.as_mut_ptr()) };
+        true
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use crate::aio::JobPtr;
+use crate::aio::Lent;
 use crate::{Error, check, sys, tom::Tom};
 
 /// Bytes of a page.
@@ -19,14 +19,14 @@ unsafe impl Send for Pages {}
 
 impl Pages {
     /// Fault in and wire the pages under `[addr, addr + len)` of the job's process. Sleeps: no
-    /// lock may be held. The job is not completed meanwhile (it has a ticket). `charged`:
+    /// lock may be held. `charged`:
     /// [`crate::aio::Job::charge`] said yes to them, and the value, or the error, ends that.
     ///
     /// # Errors
     /// EFAULT, ENOMEM.
     pub fn hold(
         tom: Tom,
-        job: JobPtr,
+        job: &Lent,
         addr: u64,
         len: u32,
         write: bool,

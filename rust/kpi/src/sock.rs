@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::aio::Job;
-use crate::mbuf::{Mbuf, Unsent};
+use crate::mbuf::Mbuf;
 use crate::mem::Cookie;
 use crate::pages::Pages;
 use crate::{Error, check, sys};
@@ -37,7 +37,8 @@ impl Socket<'_> {
         }
     }
 
-    fn as_ptr(self) -> *mut sys::socket {
+    /// For calls of the shim.
+    pub(crate) fn as_ptr(self) -> *mut sys::socket {
         self.so.as_ptr()
     }
 
@@ -75,69 +76,11 @@ impl Socket<'_> {
         unsafe { sys::th_rcv_generic(self.as_ptr()) }
     }
 
-    /// Take the receive I/O lock, without waiting.
-    #[must_use]
-    pub fn rcv_io_trylock(self) -> bool {
-        // SAFETY: live socket.
-        unsafe { sys::th_rcv_io_trylock(self.as_ptr()) }
-    }
-
-    /// Release it. Only after a `rcv_io_trylock` that said true.
-    pub fn rcv_io_unlock(self) {
-        // SAFETY: live socket; held by this thread, as the caller says.
-        unsafe { sys::th_rcv_io_unlock(self.as_ptr()) };
-    }
-
-    /// Take the send I/O lock, without waiting.
-    #[must_use]
-    pub fn snd_io_trylock(self) -> bool {
-        // SAFETY: live socket.
-        unsafe { sys::th_snd_io_trylock(self.as_ptr()) }
-    }
-
-    /// Release it. Only after a `snd_io_trylock` that said true.
-    pub fn snd_io_unlock(self) {
-        // SAFETY: live socket; held by this thread, as the caller says.
-        unsafe { sys::th_snd_io_unlock(self.as_ptr()) };
-    }
-
     /// Grow so_snd if it is nearly full and autosizing is on.
     #[must_use]
     pub fn snd_autosize(self) -> bool {
         // SAFETY: live socket.
         unsafe { sys::th_snd_autosize(self.as_ptr()) }
-    }
-
-    /// `n` bytes are acknowledged: drop them and wake writers.
-    pub fn snd_drop(self, n: u32) {
-        // SAFETY: live socket.
-        unsafe { sys::th_snd_drop(self.as_ptr(), n) };
-    }
-
-    /// `sbflush` of so_snd.
-    pub fn snd_flush(self) {
-        // SAFETY: live socket.
-        unsafe { sys::th_snd_flush(self.as_ptr()) };
-    }
-
-    /// Take all of so_snd out of the kernel's reach.
-    #[must_use]
-    pub fn snd_take(self) -> Option<Mbuf> {
-        // SAFETY: live socket.
-        let m = NonNull::new(unsafe { sys::th_snd_take(self.as_ptr()) })?;
-        // SAFETY: the chain was handed over just now.
-        Some(unsafe { Mbuf::from_raw(m) })
-    }
-
-    /// The unsent mbufs, behind the `sent` bytes at the front of so_snd.
-    #[must_use]
-    pub fn snd_unsent(self, sent: u32) -> Unsent<'static> {
-        let mut off = 0;
-        // SAFETY: live socket; `off` is written, not kept.
-        let m = unsafe { sys::th_snd_next(self.as_ptr(), sent, &mut off) };
-        // SAFETY: mbufs of so_snd leave it under the inpcb's lock only (sbdrop, sbflush), and
-        // the cursor does not outlive the call it is used in.
-        unsafe { Unsent::new(m, off) }
     }
 
     /// Remember that `n` bytes more, behind the `sent` ones, went to the adapter.
@@ -165,12 +108,6 @@ impl Socket<'_> {
     pub fn no_ddp(self) -> bool {
         // SAFETY: live socket.
         unsafe { sys::th_so_no_ddp(self.as_ptr()) }
-    }
-
-    /// `soisdisconnected`.
-    pub fn disconnected(self) {
-        // SAFETY: live socket.
-        unsafe { sys::th_so_disconnected(self.as_ptr()) };
     }
 
     /// SIGPIPE for the job's process unless SO_NOSIGPIPE.

@@ -255,6 +255,7 @@ impl Os for SimOs {
     type Mbuf = Vec<u8>;
     type Pages = SimPages;
     type Job = SimJob;
+    type Lent = JobId;
     type Jobs = SimJobs;
     type Ring = [u32; RING];
     type Slots = Vec<Slot<SimPages>>;
@@ -413,7 +414,7 @@ impl Os for SimOs {
         }
         u
     }
-    fn snd_peek(&mut self, out: &mut [u8]) {
+    fn snd_peek(&mut self, out: &mut [u8]) -> bool {
         let mut at = 0;
         for s in self.sock.snd.unsent() {
             let n = (out.len() - at).min(s.len as usize);
@@ -421,6 +422,7 @@ impl Os for SimOs {
             at += n;
         }
         assert_eq!(at, out.len(), "fewer unsent bytes than asked for");
+        true
     }
     fn snd_advance(&mut self, n: u32) {
         self.sock.snd.sent += n;
@@ -607,6 +609,10 @@ impl Os for SimOs {
         let book = self.book.borrow();
         !book.jobs.get(&job.id()).is_some_and(|r| r.cancelled)
     }
+    fn lend(&self, job: &SimJob) -> JobId {
+        job.id()
+    }
+
     fn complete(&mut self, job: SimJob, result: Ended) {
         assert!(job.slot().is_none(), "{:?} ends with a page set", job.id());
         let id = job.id();

@@ -145,8 +145,8 @@ pub(crate) enum Ev {
         e: usize,
         task: bool,
     },
-    Hold(usize, Want),
-    Ready(usize, Want, Held),
+    Hold(usize, Want<JobId>),
+    Ready(usize, Want<JobId>, Held),
     Retry(usize),
     /// The program's turn.
     App(usize),
@@ -382,7 +382,7 @@ impl World {
         }
     }
 
-    fn hold(&mut self, e: usize, want: Want) {
+    fn hold(&mut self, e: usize, want: Want<JobId>) {
         let host = self.ends[e].host;
         let s = self.ends[e].os.short;
         let deny = if self.rng.permille(s.fault) {

@@ -19,7 +19,7 @@ pub(super) struct Copied<M> {
 
 impl<O: Os> Tx<O> {
     /// The bytes to copy next: of the first job, if it is to be copied and there is room.
-    pub(super) fn want_copy(&mut self, sh: &mut Shared<O>, os: &O) -> Option<Want> {
+    pub(super) fn want_copy(&mut self, sh: &mut Shared<O>, os: &O) -> Option<Want<O::Lent>> {
         let w = &mut self.writes;
         let job = w.parked.front().filter(|j| j.copies())?;
         let (id, done) = (job.id(), job.done());
@@ -32,6 +32,7 @@ impl<O: Os> Tx<O> {
             return None;
         }
         let key = os.page_key(job, done, len, false);
+        let lent = os.lend(job);
         let ticket = sh.sets.copy_ticket();
         w.want = Some(Wanted {
             ticket,
@@ -41,7 +42,7 @@ impl<O: Os> Tx<O> {
         });
         Some(Want {
             ticket,
-            job: id,
+            job: lent,
             addr: key.addr,
             len,
             write: false,
@@ -54,7 +55,7 @@ impl<O: Os> Tx<O> {
         &mut self,
         sh: &mut Shared<O>,
         os: &mut O,
-        want: &Want,
+        want: &Want<O::Lent>,
         m: Result<O::Mbuf, Errno>,
     ) {
         let Some(w) = self.writes.want.take_if(|w| w.ticket == want.ticket) else {

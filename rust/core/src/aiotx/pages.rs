@@ -100,7 +100,7 @@ pub(super) fn attach<O: Os>(
 
 impl<O: Os> Tx<O> {
     /// The pages to hold next.
-    pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want> {
+    pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want<O::Lent>> {
         if self.writes.io_busy {
             self.writes.io_busy = false;
             // This is the worker, or as good as one: it must not call itself over and over.
@@ -130,20 +130,15 @@ impl<O: Os> Tx<O> {
             };
             attach(sh, os, jobs, span, job);
             if job.slot().is_none() {
-                break Some((job.id(), key_of(os, job, job.done(), span)));
+                break Some((job.id(), os.lend(job), key_of(os, job, job.done(), span)));
             }
             found = true;
         };
         if found {
             self.pump(sh, os);
         }
-        let (id, key, ahead) = match missing {
-            Some((id, key)) => (id, key, false),
-            None => {
-                let (id, key) = self.next_piece(sh, os)?;
-                (id, key, true)
-            }
-        };
+        let ahead = missing.is_none();
+        let (id, lent, key) = missing.or_else(|| self.next_piece(sh, os))?;
         let Some((ticket, key)) = self.reserve(sh, os, id, key, ahead) else {
             return self.want_copy(sh, os);
         };
@@ -155,7 +150,7 @@ impl<O: Os> Tx<O> {
         });
         Some(Want {
             ticket,
-            job: id,
+            job: lent,
             addr: key.addr,
             len: key.len,
             write: false,
@@ -206,7 +201,7 @@ impl<O: Os> Tx<O> {
     }
 
     /// The piece after the one the first job is at, to be held ahead; once.
-    fn next_piece(&mut self, sh: &Shared<O>, os: &O) -> Option<(JobId, PageKey)> {
+    fn next_piece(&mut self, sh: &Shared<O>, os: &O) -> Option<(JobId, O::Lent, PageKey)> {
         let job = self.writes.parked.front()?;
         let (off, len) = piece(sh, job, job.slot()?)?;
         let next = off + len;
@@ -214,7 +209,8 @@ impl<O: Os> Tx<O> {
             return None;
         }
         self.writes.ahead = Some((job.id(), next));
-        Some((job.id(), key_of(os, job, next, self.writes.span)))
+        let key = key_of(os, job, next, self.writes.span);
+        Some((job.id(), os.lend(job), key))
     }
 
     /// The ticket is one of ours.

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::*;
-use crate::os::Job;
+use crate::os::{Job, JobId};
 use crate::testos::{Rng, SLOTS, TestJob, TestOs, TestPages};
 
 struct Bench {
@@ -29,7 +29,7 @@ impl Bench {
             .page_key(self.job.as_ref().unwrap(), page * 4096, len, true)
     }
 
-    fn want(&self, ticket: Ticket, key: PageKey) -> Want {
+    fn want(&self, ticket: Ticket, key: PageKey) -> Want<JobId> {
         Want {
             ticket,
             job: self.job.as_ref().unwrap().id(),

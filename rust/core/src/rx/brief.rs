@@ -29,7 +29,7 @@ impl<O: Os> Rx<O> {
     }
 
     /// The pages for the next copy, if there is to be one.
-    pub(super) fn want_brief(&mut self, sh: &mut Shared<O>, os: &O) -> Option<Want> {
+    pub(super) fn want_brief(&mut self, sh: &mut Shared<O>, os: &O) -> Option<Want<O::Lent>> {
         if !self.brief_due(os) {
             return None;
         }
@@ -48,7 +48,7 @@ impl<O: Os> Rx<O> {
         });
         Some(Want {
             ticket,
-            job: job.id(),
+            job: os.lend(job),
             addr,
             len,
             write: true,
@@ -80,13 +80,12 @@ impl<O: Os> Rx<O> {
         if os.page_key(job, job.done(), key.len, true) != *key {
             return;
         }
-        if !os.rcv_io_trylock() {
+        let at = page_off(key.addr, 0);
+        let Some(n) = os.with_rcv_io(|os| os.rcv_copy(&pages, at, key.len)) else {
             self.brief_hold = true;
             os.retry_later();
             return;
-        }
-        let n = os.rcv_copy(&pages, page_off(key.addr, 0), key.len);
-        os.rcv_io_unlock();
+        };
         if n == 0 {
             return;
         }

@@ -1,7 +1,7 @@
 //! Buffers that came back from the adapter: put the stream in order, give each job its bytes.
 
 use super::Rx;
-use super::pump::place;
+use super::pump::{Stand, place};
 use crate::ddp::{Buf, Fate, Mode, Stop, page_off};
 use crate::os::{Counter, Job, JobQueue, NoMbuf, Os};
 use crate::shared::Shared;
@@ -90,24 +90,27 @@ impl<O: Os> Rx<O> {
         if n == 0 && fate == Fate::Cancel {
             avail = 0;
         }
-        if avail > 0 {
-            if !os.rcv_io_trylock() {
+        let arrange = |os: &mut O, avail: u32| {
+            let copied = avail.min(room);
+            let kept = n.min(room - copied);
+            let over = n - kept;
+            Self::arrange(sh, os, slot, [base, done, off], [copied, kept, over])
+                .then_some([copied, kept])
+        };
+        let moved = if avail == 0 {
+            arrange(os, 0)
+        } else {
+            let Some(moved) = os.with_rcv_io(|os| arrange(os, os.rcv_avail())) else {
                 // A reader is inside, who may stay until it has more: what was placed is more.
                 return self.give_back(sh, os, i, rcv_room(os));
-            }
-            avail = os.rcv_avail();
-        }
-        let copied = avail.min(room);
-        let kept = n.min(room - copied);
-        let moved = self.arrange(sh, os, slot, [base, done, off], [copied, kept, n - kept]);
-        if avail > 0 {
-            os.rcv_io_unlock();
+            };
             self.known = os.rcv_avail();
-        }
-        if !moved {
+            moved
+        };
+        let Some([copied, kept]) = moved else {
             os.retry_later();
             return false;
-        }
+        };
         self.count_copied(os, copied, None);
         let all = copied.saturating_add(kept);
         if all > 0 {
@@ -122,7 +125,6 @@ impl<O: Os> Rx<O> {
     /// those placed at `off` behind them, the `over` bytes left back to the stream. `base` is the
     /// buffer's place in its first page. False: nothing was done.
     fn arrange(
-        &mut self,
         sh: &Shared<O>,
         os: &mut O,
         slot: u16,
@@ -161,21 +163,48 @@ impl<O: Os> Rx<O> {
             return true;
         };
         let at = job.slot().and_then(|s| place(job, s, sh.sets.key(s)?));
-        let mut avail = os.rcv_avail();
-        // If not for a program, or a reader is inside who may wait for just this.
-        let free = !os.rcv_tls() && (avail == 0 || os.rcv_io_trylock());
-        let (Some(at), true) = (at, free) else {
+        let (src, off, n) = (a.slot, a.off, *n);
+        let handed = at.filter(|_| !os.rcv_tls()).and_then(|at| {
+            let hand = |os: &mut O, avail| Self::hand(sh, os, &at, avail, (src, off, n));
+            if os.rcv_avail() == 0 {
+                return Some(hand(os, 0));
+            }
+            let handed = os.with_rcv_io(|os| hand(os, os.rcv_avail()))?;
+            self.known = os.rcv_avail();
+            Some(handed)
+        });
+        // For a TLS session, or a reader is inside who may wait for just this.
+        let Some([copied, moved]) = handed else {
             let all = self.give_back(sh, os, from, rcv_room(os));
             if all {
                 self.unpark(os);
             }
             return all;
         };
-        let (src, off, n) = (a.slot, a.off, *n);
-        let locked = avail > 0;
-        if locked {
-            avail = os.rcv_avail();
+        if let Buf::Landed(a, n, _) = self.bufs.at_mut(from) {
+            a.off = a.off.saturating_add(moved);
+            *n -= moved;
         }
+        self.count_copied(os, copied, None);
+        os.count(Counter::RxMovedOctets, u64::from(moved));
+        self.handed(sh, os, to, copied.saturating_add(moved));
+        if n > moved {
+            return true;
+        }
+        let all = self.give_back(sh, os, from, 0);
+        self.unpark(os);
+        all
+    }
+
+    /// To the pages at `at`: `avail` bytes of so_rcv, then of `n` that were placed in slot `src`
+    /// at `off`. As many as there is room for: how many of each.
+    fn hand(
+        sh: &Shared<O>,
+        os: &mut O,
+        at: &Stand,
+        avail: u32,
+        (src, off, n): (u16, u32, u32),
+    ) -> [u32; 2] {
         let copied = avail.min(at.room);
         let moved = n.min(at.room - copied);
         if let (Some(to), Some(from)) = (sh.sets.pages(at.slot), sh.sets.pages(src)) {
@@ -190,23 +219,7 @@ impl<O: Os> Rx<O> {
                 os.pages_copy(from, off, to, byte, moved);
             }
         }
-        if locked {
-            os.rcv_io_unlock();
-            self.known = os.rcv_avail();
-        }
-        if let Buf::Landed(a, n, _) = self.bufs.at_mut(from) {
-            a.off = a.off.saturating_add(moved);
-            *n -= moved;
-        }
-        self.count_copied(os, copied, None);
-        os.count(Counter::RxMovedOctets, u64::from(moved));
-        self.handed(sh, os, to, copied.saturating_add(moved));
-        if n > moved {
-            return true;
-        }
-        let all = self.give_back(sh, os, from, 0);
-        self.unpark(os);
-        all
+        [copied, moved]
     }
 
     /// The job that is to go back to the queue got `n` bytes, and ends if these fill its buffer.

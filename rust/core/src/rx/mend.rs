@@ -122,7 +122,7 @@ impl<O: Os> Rx<O> {
 
     /// The pages to look at next, if any; answered by [`Rx::pages_ready`]. Also to be asked when
     /// the connection is gone.
-    pub fn want_mend(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want> {
+    pub fn want_mend(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want<O::Lent>> {
         if self.mend_hold {
             return None;
         }
@@ -162,7 +162,7 @@ impl<O: Os> Rx<O> {
         first.filter(|j| j.id() == id)
     }
 
-    fn mend_piece(&mut self, sh: &mut Shared<O>, os: &mut O, id: JobId) -> Option<Want> {
+    fn mend_piece(&mut self, sh: &mut Shared<O>, os: &mut O, id: JobId) -> Option<Want<O::Lent>> {
         let job = self.seen_to(id)?;
         let (key, got) = self.strayed(sh, os, job)?;
         let m = self.mend.as_ref()?;
@@ -175,10 +175,11 @@ impl<O: Os> Rx<O> {
         let write = m.write;
         let want = os.page_key(job, off, len, write);
         let ticket = sh.sets.loose_ticket();
+        let lent = os.lend(job);
         self.mend.as_mut()?.out = Some((ticket, want));
         Some(Want {
             ticket,
-            job: id,
+            job: lent,
             addr,
             len,
             write,

@@ -89,7 +89,7 @@ impl<O: Os> Rx<O> {
 
     /// Pages to hold next, if any. One request is out at a time; the next is to be had after
     /// [`Rx::pages_ready`].
-    pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want> {
+    pub fn want_pages(&mut self, sh: &mut Shared<O>, os: &mut O) -> Option<Want<O::Lent>> {
         // A set may have become available since the worker was asked for.
         if !self.dead {
             self.note_plain(os);
@@ -111,6 +111,7 @@ impl<O: Os> Rx<O> {
             let job = self.unprepared()?;
             let key = key_of(os, job, span);
             let id = job.id();
+            let lent = os.lend(job);
             if let Some(ticket) = sh.sets.reserve(os, job, key) {
                 os.count(Counter::CacheMiss, 1);
                 self.want = Some(Wanted {
@@ -121,7 +122,7 @@ impl<O: Os> Rx<O> {
                 });
                 return Some(Want {
                     ticket,
-                    job: id,
+                    job: lent,
                     addr: key.addr,
                     len: key.len,
                     write: true,

@@ -198,13 +198,12 @@ impl<O: Os> Rx<O> {
         let Some(at) = self.stand(sh, os) else {
             return Step::Done;
         };
-        if !os.rcv_io_trylock() {
+        let pages = sh.sets.pages(at.slot);
+        let copy = |os: &mut O| pages.map_or(0, |p| os.rcv_copy(p, at.byte, at.room));
+        let Some(n) = os.with_rcv_io(copy) else {
             os.retry_later();
             return Step::Done;
-        }
-        let pages = sh.sets.pages(at.slot);
-        let n = pages.map_or(0, |p| os.rcv_copy(p, at.byte, at.room));
-        os.rcv_io_unlock();
+        };
         if n == 0 {
             return Step::Done;
         }
@@ -264,11 +263,10 @@ impl<O: Os> Rx<O> {
         }
         let (slot, off) = (at.slot, at.off.saturating_add(left));
         // A read(2) in progress (MSG_WAITALL, perhaps) gets what comes next.
-        if !os.rcv_io_trylock() {
+        if os.with_rcv_io(|_| ()).is_none() {
             os.retry_later();
             return Step::Done;
         }
-        os.rcv_io_unlock();
         if sh.sets.pods(slot).is_none() && !wrs::take_ppods(sh, os, slot) {
             self.no_ppods = true;
             os.retry_later();

@@ -293,7 +293,7 @@ impl TestOs {
     ///
     /// # Errors
     /// As a worker reports them.
-    pub fn hold(&self, w: &Want) -> Result<TestPages, Errno> {
+    pub fn hold(&self, w: &Want<JobId>) -> Result<TestPages, Errno> {
         Mem::hold(&self.mem, w.addr, w.len, w.write)
     }
 
@@ -334,6 +334,7 @@ impl Os for TestOs {
     type Mbuf = Vec<u8>;
     type Pages = TestPages;
     type Job = TestJob;
+    type Lent = JobId;
     type Jobs = TestJobs;
     type Ring = [u32; RING];
     type Slots = Vec<Slot<TestPages>>;
@@ -461,14 +462,14 @@ impl Os for TestOs {
         }
         u
     }
-    fn snd_peek(&mut self, out: &mut [u8]) {
+    fn snd_peek(&mut self, out: &mut [u8]) -> bool {
         let mut at = 0;
         for (phys, len, _) in self.unsent_segs() {
             let n = (out.len() - at).min(len as usize);
             self.mem.read(phys, &mut out[at..at + n]);
             at += n;
             if at == out.len() {
-                return;
+                return true;
             }
         }
         panic!("fewer unsent bytes than asked for");
@@ -615,6 +616,10 @@ impl Os for TestOs {
     fn arm_cancel(&mut self, job: &TestJob) -> bool {
         !self.cancelled.contains(&job.id())
     }
+    fn lend(&self, job: &TestJob) -> JobId {
+        job.id()
+    }
+
     fn complete(&mut self, job: TestJob, result: Result<usize, Errno>) {
         let (id, len) = (job.id(), job.len());
         assert!(job.slot().is_none(), "{id:?} completed with a page set");

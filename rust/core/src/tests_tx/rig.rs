@@ -23,7 +23,7 @@ pub(crate) struct Rig {
     pub(crate) ends: Vec<End>,
     pub(crate) finals: u32,
     /// Pages a worker is about to hold.
-    pub(crate) pending: Option<Want>,
+    pub(crate) pending: Option<Want<JobId>>,
 }
 
 pub(crate) fn id() -> ConnId {
@@ -209,7 +209,7 @@ impl Rig {
     }
 
     /// If it is a copy that is wanted, here it is.
-    fn copy(&mut self, w: &Want, err: Option<Errno>) -> bool {
+    fn copy(&mut self, w: &Want<JobId>, err: Option<Errno>) -> bool {
         if w.is_copy() {
             let m = err.map_or(Ok(w.len), Err);
             self.conn.copied(&mut self.os, w, m);

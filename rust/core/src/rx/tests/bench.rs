@@ -127,14 +127,14 @@ impl Bench {
         true
     }
 
-    pub(super) fn want(&mut self) -> Option<Want> {
+    pub(super) fn want(&mut self) -> Option<Want<JobId>> {
         let mend = self.rx.want_mend(&mut self.sh, &mut self.os);
         let w = mend.or_else(|| self.rx.want_pages(&mut self.sh, &mut self.os));
         self.check();
         w
     }
 
-    pub(super) fn ready(&mut self, w: Want, pages: Result<TestPages, Errno>) {
+    pub(super) fn ready(&mut self, w: Want<JobId>, pages: Result<TestPages, Errno>) {
         self.rx
             .pages_ready(&mut self.sh, &mut self.os, w.ticket, pages);
         self.check();

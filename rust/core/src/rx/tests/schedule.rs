@@ -7,7 +7,7 @@ use std::vec::Vec;
 use super::bench::{Bench, Read, SEQ, seeds};
 use super::stream;
 use crate::errno::Errno;
-use crate::os::{Counter, Job};
+use crate::os::{Counter, Job, JobId};
 use crate::pageset::Want;
 use crate::testos::{PAGE, Rng, TestOs};
 
@@ -39,7 +39,7 @@ struct Run {
     mix: Mix,
     open: Vec<Read>,
     idle_bufs: Vec<(u64, usize)>,
-    want: Option<Want>,
+    want: Option<Want<JobId>>,
     seen: usize,
     sent: u32,
     fin: bool,

@@ -15,6 +15,7 @@ impl Os for Fake {
     type Mbuf = u32;
     type Pages = FPages;
     type Job = FJob;
+    type Lent = JobId;
     type Jobs = FJobs;
     type Ring = [u32; RING];
     type Slots = Vec<Slot<FPages>>;
@@ -116,18 +117,19 @@ impl Os for Fake {
         }
         Unsent { len, more }
     }
-    fn snd_peek(&mut self, out: &mut [u8]) {
+    fn snd_peek(&mut self, out: &mut [u8]) -> bool {
         let mut at = 0;
         for (a, l, _) in self.runs_from(self.sent) {
             for i in 0..u64::from(l) {
                 if at == out.len() {
-                    return;
+                    return true;
                 }
                 out[at] = content(a + i);
                 at += 1;
             }
         }
         assert_eq!(at, out.len(), "peek past the end");
+        true
     }
     fn snd_advance(&mut self, n: u32) {
         self.sent += n;
@@ -293,6 +295,10 @@ impl Os for Fake {
         self.jobs.insert(job.id, Ledger::default());
         !self.cancelled.contains(&job.id)
     }
+    fn lend(&self, job: &FJob) -> JobId {
+        job.id()
+    }
+
     fn complete(&mut self, job: FJob, result: Result<usize, Errno>) {
         assert_eq!(job.slot, None, "a page set goes with the job");
         self.end(job.id, result);
