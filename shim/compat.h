@@ -87,8 +87,8 @@
     ((o)->flags & (OBJ_SWAP | OBJ_PAGERPRIV1)) == (OBJ_SWAP | OBJ_PAGERPRIV1))
 #endif
 
-/* 13: a queue of offloaded connections has more than work requests; the stand-in is 12's. */
-#if __FreeBSD_version >= 1300000 && !defined(TOEHOLD_STANDIN)
+/* 13: a queue of offloaded connections has more than work requests. */
+#if __FreeBSD_version >= 1300000
 #define TH_OFLD_TXQ(sc, i)	(&(sc)->sge.ofld_txq[i].wrq)
 #else
 #define TH_OFLD_TXQ(sc, i)	(&(sc)->sge.ofld_txq[i])
@@ -155,12 +155,10 @@
 #endif
 
 /*
- * dev/cxgbe, of which the stand-in for packaged builds is 12.1's.
- *
- * 14.2: a driver is registered under an id that is no member of its uld_info,
+ * dev/cxgbe, 14.2: a driver is registered under an id that is no member of its uld_info,
  * may be stopped and restarted with the adapter, and finds the atid table made.
  */
-#if __FreeBSD_version >= 1402000 && !defined(TOEHOLD_STANDIN)
+#if __FreeBSD_version >= 1402000
 #define TH_ULD_METHODS(on, off)	.uld_activate = (on), .uld_deactivate = (off)
 #define TH_REGISTER_ULD(ui)	t4_register_uld((ui), ULD_TOM)
 #define TH_UNREGISTER_ULD(ui)	t4_unregister_uld((ui), ULD_TOM)
@@ -173,7 +171,7 @@
 #endif
 
 /* 13: how the VNIC field of a filter tuple is used is a mode. */
-#if __FreeBSD_version >= 1300000 && !defined(TOEHOLD_STANDIN)
+#if __FreeBSD_version >= 1300000
 #define TH_VNIC_IS_PF_VF(tp)	((tp)->vnic_mode == FW_VNIC_MODE_PF_VF)
 #else
 #define TH_VNIC_IS_PF_VF(tp)	(((tp)->ingress_config & F_VNIC) != 0)

@@ -30,8 +30,6 @@ struct sysctl_oid_list;
 #define TS_NAMEUNIT(sc)		((sc)->nameunit)
 #define TS_SET_NAMEUNIT(sc, unit)	\
 	snprintf((sc)->nameunit, sizeof((sc)->nameunit), "t5nex%d", unit)
-/* The stand-in has the tunables of the TOE that came after 12.1, too. */
-#define TS_TUNABLES_14
 
 /* Nothing to add to the structures, no media to choose from. */
 static inline void
@@ -73,14 +71,12 @@ int ts_media_ioctl(struct ifnet *, struct vi_info *, u_long, struct ifreq *);
 #endif
 
 /*
- * dev/cxgbe, of which the stand-in for packaged headers is 12.1's.
- *
- * 14.2: a driver is registered under an id that is no member of its uld_info and finds the
+ * dev/cxgbe, 14.2: a driver is registered under an id that is no member of its uld_info and finds the
  * atid table made; queues of offloaded connections count for themselves, and the type of a
  * queue is a member; local IPv6 addresses have other functions and an opaque entry; a VI
  * knows its adapter; which TCP ports use TLS is no parameter.
  */
-#if __FreeBSD_version >= 1402000 && !defined(TOEHOLD_STANDIN)
+#if __FreeBSD_version >= 1402000
 #define TS_BASE_HAS_ATIDS
 #define TS_CLIP_IS_OPAQUE
 #define TS_ULD_ON(ui, sc)	((ui)->uld_activate(sc))

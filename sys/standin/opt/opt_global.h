@@ -15,6 +15,7 @@
 #define RACCT_DEFAULT_TO_DISABLED 1
 #define DEBUGNET 1
 #define TCP_BLACKBOX 1
+#define TCP_HHOOK 1
 
 #include "opt_inet.h"
 #include "opt_inet6.h"

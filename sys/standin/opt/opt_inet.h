@@ -4,7 +4,6 @@
 
 #define INET 1
 #define TCP_OFFLOAD 1
-#define TCP_HHOOK 1
 #define TCP_RFC7413 1
 
 #endif

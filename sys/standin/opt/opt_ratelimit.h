@@ -2,6 +2,4 @@
 #ifndef _TOEHOLD_OPT_RATELIMIT_H_
 #define _TOEHOLD_OPT_RATELIMIT_H_
 
-#define RATELIMIT 1
-
 #endif

@@ -78,7 +78,6 @@ fn the_toe_node_is_freebsds() {
         ("rx_zcopy", "0"),
         ("rx_coalesce", "-1"),
         ("tls", "0"),
-        ("tls_rx_ports", "-1"),
         ("tx_align", "-1"),
         ("tx_zcopy", "0"),
         ("cop_managed_offloading", "0"),

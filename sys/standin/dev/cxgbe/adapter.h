@@ -1,7 +1,7 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Stands for FreeBSD's dev/cxgbe/adapter.h, as of 12.1: the adapter, its ports, virtual
+ * Stands for FreeBSD's dev/cxgbe/adapter.h, as of 12.1, 14.2 and 15.0: the adapter, its ports, virtual
  * interfaces and queues, and the services the base driver gives an upper-layer driver.
  * Our own declarations, for builds that have no FreeBSD source tree; names, types and
  * prototypes of what is here are FreeBSD's, other members are missing. Only t5sim.ko
@@ -44,6 +44,9 @@ enum {
 #define CHELSIO_T4	0x4
 #define CHELSIO_T5	0x5
 #define CHELSIO_T6	0x6
+#if __FreeBSD_version >= 1500000
+#define CHELSIO_T7	0x7
+#endif
 
 enum {
 	EQ_ESIZE	= 64,	/* bytes of an egress descriptor */
@@ -65,13 +68,28 @@ enum {
 	FULL_INIT_DONE	= (1 << 0),
 	CXGBE_BUSY	= (1 << 9),
 	/* vi_info.flags */
+#if __FreeBSD_version >= 1402000
+	VI_DETACHING	= (1 << 0),
+#else
 	DOOMED		= (1 << 0),
+#endif
 	VI_INIT_DONE	= (1 << 1),
 	/* adapter.debug_flags */
 	DF_DISABLE_TCB_CACHE = (1 << 2),
 };
 
+#if __FreeBSD_version >= 1402000
+	/* adapter.error_flags, changed by atomics */
+enum {
+	ADAP_STOPPED	= (1 << 0)
+};
+
+#define IS_DETACHING(vi)	((vi)->flags & VI_DETACHING)
+#define SET_DETACHING(vi)	do {(vi)->flags |= VI_DETACHING;} while (0)
+#define CLR_DETACHING(vi)	do {(vi)->flags &= ~VI_DETACHING;} while (0)
+#else
 #define IS_DOOMED(vi)	((vi)->flags & DOOMED)
+#endif
 #define IS_BUSY(sc)	((sc)->flags & CXGBE_BUSY)
 
 struct port_info;
@@ -82,6 +100,9 @@ struct clip_entry;
 struct vi_info {
 	device_t dev;		/* NULL in t5sim */
 	struct port_info *pi;
+#if __FreeBSD_version >= 1402000
+	struct adapter *adapter;
+#endif
 	struct ifnet *ifp;
 
 	unsigned long flags;
@@ -125,7 +146,11 @@ struct port_info {
 	struct mtx pi_lock;
 	unsigned long flags;
 
+#if __FreeBSD_version >= 1500000
+	uint8_t hw_port;
+#else
 	uint8_t lport;
+#endif
 	uint8_t port_id;
 	uint8_t tx_chan;
 	uint8_t rx_e_chan_map;
@@ -150,7 +175,11 @@ enum {
 	CPL_COOKIE_TOM,
 	CPL_COOKIE_HASHFILTER,
 	CPL_COOKIE_ETHOFLD,
+#if __FreeBSD_version >= 1402000
+	CPL_COOKIE_KERN_TLS,
+#else
 	CPL_COOKIE_AVAILABLE3,
+#endif
 
 	NUM_CPL_COOKIES = 8
 };
@@ -165,7 +194,6 @@ typedef int (*cpl_handler_t)(struct sge_iq *, const struct rss_header *,
 
 /* Ingress queue. */
 struct sge_iq {
-	uint32_t flags;
 	struct adapter *adapter;
 	uint16_t cntxt_id;
 	uint16_t abs_id;	/* what CPLs and work requests call it */
@@ -176,8 +204,13 @@ enum {
 	EQ_ETH		= 2,
 	EQ_OFLD		= 3,
 
+#if __FreeBSD_version >= 1402000
+	EQ_SW_ALLOCATED	= (1 << 0),
+	EQ_HW_ALLOCATED	= (1 << 1),
+#else
 	EQ_TYPEMASK	= 0x3,	/* of sge_eq.flags */
 	EQ_ALLOCATED	= (1 << 2),
+#endif
 	EQ_ENABLED	= (1 << 3),
 };
 
@@ -186,6 +219,9 @@ struct sge_eq {
 	unsigned int flags;
 	unsigned int cntxt_id;
 	unsigned int abs_id;
+#if __FreeBSD_version >= 1402000
+	uint8_t type;		/* EQ_CTRL, EQ_ETH or EQ_OFLD */
+#endif
 	struct mtx eq_lock;
 	uint8_t tx_chan;
 	uint8_t index;		/* t5sim: of the ctrlq or ofld_txq array */
@@ -215,7 +251,7 @@ struct wrq_cookie {
 	struct wrqe *wr;	/* t5sim */
 };
 
-/* A queue for whole work requests: control queues and, in 12.1, offload transmit queues. */
+/* A queue for whole work requests: control queues and, until 13, offload transmit queues. */
 struct sge_wrq {
 	struct sge_eq eq;	/* first */
 	struct adapter *adapter;
@@ -224,21 +260,49 @@ struct sge_wrq {
 	uint64_t tx_wrs_copied;
 };
 
+#if __FreeBSD_version >= 1402000
+/* Offload transmit queue. */
+struct sge_ofld_txq {
+	struct sge_wrq wrq;	/* first */
+	counter_u64_t tx_aio_jobs;
+	counter_u64_t tx_aio_octets;
+};
+#endif
+
 struct sge {
 	int nofldrxq;
 	int nofldtxq;
 	struct sge_iq fwq;
 	struct sge_wrq *ctrlq;		/* one for each port */
+#if __FreeBSD_version >= 1402000
+	struct sge_ofld_txq *ofld_txq;
+#else
 	struct sge_wrq *ofld_txq;
+#endif
 	struct sge_ofld_rxq *ofld_rxq;
 };
+
+#if __FreeBSD_version >= 1402000
+enum fw_filter_vnic_mode {
+	FW_VNIC_MODE_PF_VF = 0,
+	FW_VNIC_MODE_OUTER_VLAN = 1,
+	FW_VNIC_MODE_ENCAP_EN = 2
+};
+
+/* The modulation queue of a transmit channel. */
+#define TX_MODQ(tx_chan) (tx_chan)
+#endif
 
 struct tp_params {
 	unsigned int tre;
 	unsigned int dack_re;
+#if __FreeBSD_version >= 1402000
+	int vnic_mode;		/* FW_VNIC_MODE_*: what vnic_shift's field is */
+#else
 	unsigned short tx_modq[MAX_NCHAN];
 	uint32_t vlan_pri_map;
 	uint32_t ingress_config;
+#endif
 	/* first bit of a field in a filter tuple, -1: not part of it */
 	int8_t fcoe_shift;
 	int8_t port_shift;
@@ -266,6 +330,9 @@ struct adapter_params {
 	struct tp_params tp;
 	struct vpd_params vpd;
 	unsigned short mtus[NMTUS];
+#if __FreeBSD_version >= 1402000
+	unsigned char nsched_cls;
+#endif
 	uint8_t nports;
 	unsigned int chipid:4;
 	unsigned int rev:4;
@@ -298,6 +365,10 @@ struct adapter {
 	int active_ulds;
 	int flags;
 	int debug_flags;
+#if __FreeBSD_version >= 1402000
+	int error_flags;
+	int incarnation;	/* how often it was restarted */
+#endif
 
 	struct adapter_params params;
 	const struct chip_params *chip_params;
@@ -328,9 +399,12 @@ void t4_iterate(void (*)(struct adapter *, void *), void *);
 int begin_synchronized_op(struct adapter *, struct vi_info *, int, char *);
 void end_synchronized_op(struct adapter *, int);
 
+#if __FreeBSD_version < 1402000
+/* The table is the TOE driver's to make; later it is there. */
 int alloc_atid_tab(struct tid_info *, int);
 void free_atid_tab(struct tid_info *);
-/* An atid, -1 if none is left. */
+#endif
+/* An atid, -1 if none is left or the adapter is stopped. */
 int alloc_atid(struct adapter *, void *);
 void *lookup_atid(struct adapter *, int);
 void free_atid(struct adapter *, int);

@@ -1,8 +1,8 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Stands for FreeBSD's dev/cxgbe/offload.h, as of 12.1: upper-layer drivers (ULD),
- * tid tables, the ranges of adapter memory, and the TOE tunables that the base driver
+ * Stands for FreeBSD's dev/cxgbe/offload.h, as of 12.1, 14.2 and 15.0: upper-layer drivers
+ * (ULD), tid tables, the ranges of adapter memory, and the TOE tunables that the base driver
  * shows as sysctls. Our own declarations of the members a TOE driver uses.
  */
 #ifndef __T4_OFFLOAD_H__
@@ -15,15 +15,6 @@
 
 struct adapter;
 struct listen_ctx;
-
-TAILQ_HEAD(stid_head, stid_region);
-
-/* A listener's stids, and the gap of free ones behind them. */
-struct stid_region {
-	TAILQ_ENTRY(stid_region) link;
-	u_int used;
-	u_int free;
-};
 
 /* atids are 14 bits of a CPL; the upper 3 carry a cookie (CPL_COOKIE_TOM). */
 #define MAX_ATIDS 2048U
@@ -48,8 +39,6 @@ struct tid_info {
 	struct mtx stid_lock;
 	struct listen_ctx **stid_tab;
 	u_int stids_in_use;
-	u_int nstids_free_head;
-	struct stid_head stids;
 
 	struct mtx atid_lock;
 	union aopen_entry *atid_tab;
@@ -78,6 +67,19 @@ enum {
 	ULD_MAX = ULD_ISCSI
 };
 
+#if __FreeBSD_version >= 1402000
+/*
+ * Inside a synchronized operation; may sleep. stop: the adapter does no DMA any more, runs no
+ * CPL handler, and takes no work request; it is reset next. restart: it works again, with
+ * nothing in it of before.
+ */
+struct uld_info {
+	int (*uld_activate)(struct adapter *);
+	int (*uld_deactivate)(struct adapter *);
+	int (*uld_stop)(struct adapter *);
+	int (*uld_restart)(struct adapter *);
+};
+#else
 struct uld_info {
 	SLIST_ENTRY(uld_info) link;
 	int refcount;		/* adapters it is active on */
@@ -85,6 +87,7 @@ struct uld_info {
 	int (*activate)(struct adapter *);
 	int (*deactivate)(struct adapter *);
 };
+#endif
 
 /*
  * The values behind dev.t5nex.N.toe.*; the base driver owns the nodes. Those marked t5sim
@@ -96,8 +99,10 @@ struct tom_tunables {
 	int ddp;			/* also shown as rx_zcopy */
 	int rx_coalesce;
 	int tls;
+#if __FreeBSD_version < 1402000
 	int *tls_rx_ports;
 	int num_tls_rx_ports;
+#endif
 	int tx_align;
 	int tx_zcopy;
 	int cop_managed_offloading;
@@ -110,8 +115,13 @@ struct tom_tunables {
  * 0; register: EEXIST if the id is taken; unregister: EBUSY while the ULD is active
  * on an adapter, EINVAL if it is not registered. May sleep.
  */
+#if __FreeBSD_version >= 1402000
+int t4_register_uld(struct uld_info *, int);
+int t4_unregister_uld(struct uld_info *, int);
+#else
 int t4_register_uld(struct uld_info *);
 int t4_unregister_uld(struct uld_info *);
+#endif
 /*
  * Inside a synchronized operation. activate: EAGAIN if no such ULD is registered;
  * deactivate: ENXIO. Else what the ULD's own method says. May sleep.

@@ -1,7 +1,7 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Stands for FreeBSD's dev/cxgbe/t4_l2t.h, as of 12.1: the table of next hops. The base
+ * Stands for FreeBSD's dev/cxgbe/t4_l2t.h, as of 12.1, 14.2 and 15.0: the table of next hops. The base
  * driver owns entries and writes them to the adapter; hashing, resolution and the queue
  * of work requests that wait for it (t4_l2t_get, t4_l2t_send) are the TOE driver's.
  */
@@ -21,7 +21,9 @@
 #define V_SYNC_WR(x)	((x) << S_SYNC_WR)
 #define F_SYNC_WR	V_SYNC_WR(1)
 
+#if __FreeBSD_version < 1402000
 enum { L2T_SIZE = 4096 };
+#endif
 
 enum {
 	L2T_STATE_VALID,	/* usable */
@@ -31,6 +33,9 @@ enum {
 	L2T_STATE_SYNC_WRITE,	/* written, the reply is outstanding */
 	/* the states from here on are not hashed */
 	L2T_STATE_SWITCHING,
+#if __FreeBSD_version >= 1402000
+	L2T_STATE_TLS,
+#endif
 	L2T_STATE_UNUSED
 };
 
@@ -47,7 +52,9 @@ struct l2t_entry {
 	uint32_t iqid;		/* where the reply to a write goes */
 	struct sge_wrq *wrq;	/* where a write goes */
 	struct ifnet *ifp;
+#if __FreeBSD_version < 1500000
 	uint16_t smt_idx;
+#endif
 	uint16_t vlan;
 	struct l2t_entry *first;
 	struct l2t_entry *next;
@@ -56,7 +63,11 @@ struct l2t_entry {
 	volatile int refcnt;
 	uint16_t hash;
 	uint8_t ipv6;
+#if __FreeBSD_version >= 1500000
+	uint8_t hw_port;
+#else
 	uint8_t lport;
+#endif
 	uint8_t dmac[ETHER_ADDR_LEN];
 };
 
@@ -70,7 +81,11 @@ struct l2t_data {
 
 /* ENOMEM or 0. */
 int t4_init_l2t(struct adapter *, int);
+#if __FreeBSD_version >= 1402000
+int t4_free_l2t(struct adapter *);
+#else
 int t4_free_l2t(struct l2t_data *);
+#endif
 /*
  * An unhashed entry with refcnt 0, NULL if all are in use. The caller holds the table's
  * write lock, and must set refcnt before it lets go.

@@ -1,7 +1,7 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Stands for FreeBSD's dev/cxgbe/common/common.h, as of 12.1: what is derived from
+ * Stands for FreeBSD's dev/cxgbe/common/common.h, as of 12.1, 14.2 and 15.0: what is derived from
  * an adapter's parameters. The parameters and limits themselves stand in adapter.h.
  */
 #ifndef __CHELSIO_COMMON_H
@@ -17,8 +17,13 @@ port_top_speed(const struct port_info *pi)
 	return (pi->link_cfg.speed / 1000);
 }
 
+#if __FreeBSD_version >= 1500000
+static inline int
+chip_id(const struct adapter *sc)
+#else
 static inline int
 chip_id(struct adapter *sc)
+#endif
 {
 
 	return (sc->params.chipid);
