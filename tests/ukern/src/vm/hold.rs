@@ -1,6 +1,7 @@
 //! Holding user pages for DMA, and the rest of the vm interface modules use.
 
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kp::{Kp, peek, poke};
 use crate::vm::map::{MAX_USER, MIN_USER};
@@ -9,6 +10,18 @@ use crate::{kpanic, phys, sched, sys};
 
 /// From <vm/vm.h>, where it carries a cast.
 const VM_PROT_WRITE: u8 = 2;
+
+/// Calls of pmap_extract(9) since the process began.
+static EXTRACTS: AtomicU64 = AtomicU64::new(0);
+
+impl crate::Api {
+    /// Calls of pmap_extract(9), each a walk of a page table under the pmap's lock. Only the
+    /// difference of two values means something.
+    #[must_use]
+    pub fn pmap_extracts(&self) -> u64 {
+        EXTRACTS.load(Ordering::Relaxed)
+    }
+}
 
 /// `vm_fault_hold_pages`: wires the pages under `[addr, addr + len)`, faulting in what is not
 /// there with `prot`. Returns 0 with the count, or an errno with nothing wired. May sleep.
@@ -137,6 +150,7 @@ mod c {
     }
     /// The physical address that the pmap has for `va`, or 0.
     pub(super) extern "C" fn pmap_extract(pmap: Kp<sys::pmap>, va: u64) -> u64 {
+        EXTRACTS.fetch_add(1, Ordering::Relaxed);
         let space = Kp::new((pmap.addr() - std::mem::offset_of!(sys::vmspace, vm_pmap)) as *mut _);
         vm::phys_of(space, va).unwrap_or(0)
     }
