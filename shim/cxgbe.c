@@ -49,6 +49,7 @@ th_tunables(struct th_tom *tom, struct th_tunables *t)
 	t->tx_zcopy = tt->tx_zcopy;
 	t->cop_managed = tt->cop_managed_offloading;
 	t->ddp_cache = tom->ddp_cache;
+	t->answer_timeout = MAX(tom->answer_timeout, 1);
 	t->tx_zcopy_min = tom->tx_zcopy_min;
 }
 
@@ -281,6 +282,7 @@ th_activate(struct adapter *sc)
 	tom = malloc(sizeof(*tom), M_TOEHOLD, M_WAITOK | M_ZERO);
 	tom->sc = sc;
 	tom->ddp_cache = TH_MAX_SETS;
+	tom->answer_timeout = TH_ANSWER_TIMEOUT;
 	tom->tx_zcopy_min = TH_TX_ZCOPY_MIN;
 	tom->max_wired = physmem / 4;
 	th_stats_alloc(tom);
@@ -347,8 +349,15 @@ th_deactivate(struct adapter *sc)
 	tom = sc->tom_softc;
 	if (tom == NULL)
 		return (0);
-	if (toehold_connections(tom->rs) != 0)
+	if (toehold_connections(tom->rs) != 0) {
+		if (tom->gauge[TH_GAUGE_ORPHANS] != 0)
+			log(LOG_ERR, "%s: toehold: not unloaded: the adapter "
+			    "has not said that it is done with %lu connections "
+			    "and %lu pages of programs; reset it first\n",
+			    TH_NAMEUNIT(sc), tom->gauge[TH_GAUGE_ORPHANS],
+			    tom->gauge[TH_GAUGE_ORPHANED]);
 		return (EBUSY);
+	}
 
 	/* No new listener or connection from here on. */
 	unregister_toedev(&tom->tod);

@@ -60,6 +60,12 @@ MALLOC_DECLARE(M_TOEHOLD);
  */
 #define TH_TX_ZCOPY_MIN	8192
 
+/*
+ * Default of toe.answer_timeout, seconds.  An adapter answers in microseconds;
+ * this is past any stall of its queues and past a reset of its firmware.
+ */
+#define TH_ANSWER_TIMEOUT	30
+
 /* One per adapter that the module is active on; adapter.tom_softc. */
 struct th_tom {
 	struct toedev tod;		/* must stand first: tod_th() */
@@ -73,6 +79,7 @@ struct th_tom {
 	volatile u_long gauge[TH_NGAUGES];
 	volatile u_long gauge_max[TH_NGAUGES];
 	int ddp_cache;			/* sysctl toe.ddp_cache */
+	int answer_timeout;		/* sysctl toe.answer_timeout, seconds */
 	int tx_zcopy_min;		/* sysctl toe.tx_zcopy_min, bytes */
 	u_long max_wired;		/* sysctl toe.max_wired, pages */
 	u_long max_wired_proc;		/* sysctl toe.max_wired_proc; 0: half */

@@ -63,6 +63,10 @@ static const struct {
 	{ "wired_pages", "wired_pages_max", "pages of user buffers wired" },
 	{ "ppods_used", "ppods_used_max", "page pods in use" },
 	{ "toepcbs", "toepcbs_max", "offloaded connections" },
+	{ "orphaned_pages", "orphaned_pages_max",
+	    "pages kept wired because the adapter does not say it is done" },
+	{ "orphans", "orphans_max",
+	    "connections kept for that reason" },
 };
 
 /* ---- Counting ------------------------------------------------------------ */
@@ -179,6 +183,9 @@ th_sysctls(struct th_tom *tom)
 	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "ddp_cache",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->ddp_cache, 0,
 	    "page sets kept wired for each connection");
+	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "answer_timeout",
+	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->answer_timeout, 0,
+	    "seconds until an answer of the adapter is not waited for");
 	SYSCTL_ADD_INT(&tom->ctx, kids, OID_AUTO, "tx_zcopy_min",
 	    CTLFLAG_RWTUN | CTLFLAG_MPSAFE, &tom->tx_zcopy_min, 0,
 	    "bytes of an aio_write below which it is copied");

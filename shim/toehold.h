@@ -72,6 +72,7 @@ struct th_tunables {
 	int32_t cop_managed;
 	int32_t ddp_cache;		/* page sets kept per connection */
 	int32_t tx_zcopy_min;		/* bytes; shorter writes are copied */
+	int32_t answer_timeout;		/* seconds; at least 1 */
 };
 
 /* One of the adapter's offload-capable interfaces, and the queues picked. */
@@ -119,11 +120,16 @@ void th_tunables(struct th_tom *, struct th_tunables *);
 #define TH_NCLASSES		2
 /* For no connection, `class' is TH_NCLASSES. */
 void th_count(struct th_tom *, uint32_t class, uint32_t counter, uint64_t n);
-/* Gauges shown by sysctl: pages wired, page pods in use, connections. */
+/*
+ * Gauges shown by sysctl: pages wired, page pods in use, connections; user
+ * pages and connections kept only because the adapter does not answer.
+ */
 #define TH_GAUGE_WIRED	0
 #define TH_GAUGE_PPODS	1
 #define TH_GAUGE_TOEPCB	2
-#define TH_NGAUGES	3
+#define TH_GAUGE_ORPHANED	3
+#define TH_GAUGE_ORPHANS	4
+#define TH_NGAUGES	5
 void th_gauge(struct th_tom *, uint32_t gauge, int64_t delta);
 /* Log one line, prefixed with the adapter's name; rate limited.  Any. */
 void th_log(struct th_tom *, const char *msg, size_t len, uint64_t a,

@@ -22,6 +22,9 @@
 //! non-blocking socket's writes are copied as well: they end at once with what there is room for,
 //! and a job that is read from its pages ends when the peer has it, which may be never.
 
+use core::num::NonZeroU16;
+
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os, TcpState};
 use crate::shared::Shared;
@@ -47,6 +50,10 @@ const MAX_APPEND: u32 = 256 << 10;
 /// Most bytes copied at once.
 const MAX_COPY: u32 = 64 << 10;
 
+/// A page set that is past, and the mark up to which it is in flight. Slots are counted from 1, so
+/// that there is room for none.
+type Left = (NonZeroU16, u32);
+
 /// Write jobs of a connection.
 pub(crate) struct Writes<O: Os> {
     /// Not fully queued, oldest first.
@@ -62,7 +69,7 @@ pub(crate) struct Writes<O: Os> {
     /// Jobs have ended whose bytes were in flight, and so are their page sets.
     orphans: bool,
     /// Page sets the first job is past, with the mark up to which they are in flight.
-    left: [Option<(u16, u32)>; LEFT],
+    left: [Option<Left>; LEFT],
     /// A writer was inside the send I/O lock.
     io_busy: bool,
     /// A worker was asked for, and has not come yet.
@@ -71,8 +78,8 @@ pub(crate) struct Writes<O: Os> {
     hold: bool,
     /// Bytes of a piece, less than [`PIECE`] only while the budgets of wired pages are short.
     span: usize,
-    /// The piece last asked for ahead of its turn: job and offset.
-    ahead: Option<(JobId, usize)>,
+    /// The piece last asked for ahead of its turn: job and page.
+    ahead: Option<(JobId, u32)>,
     /// Bytes that so_snd may hold for jobs to go on, whatever its high-water mark.
     wnd: u32,
     /// Most that `wnd` grows to.
@@ -215,7 +222,7 @@ impl<O: Os> Writes<O> {
             if let Some((slot, mark)) = *l
                 && !seq_lt(upto, mark)
             {
-                os.slot_unuse(slot);
+                os.slot_unuse(slot.get() - 1);
                 *l = None;
                 self.hold = false;
             }
@@ -250,13 +257,17 @@ impl<O: Os> Writes<O> {
     }
 
     /// A job ends with what it has sent.
-    fn over(os: &mut O, mut job: O::Job) {
+    fn over(os: &mut O, job: O::Job) {
         let n = job.done();
+        Self::over_with(os, job, Ok(n));
+    }
+
+    fn over_with(os: &mut O, mut job: O::Job, result: Result<usize, Errno>) {
         if let Some(slot) = job.slot() {
             os.slot_unuse(slot);
             job.set_slot(None);
         }
-        os.complete(job, Ok(n));
+        os.complete(job, result);
     }
 
     /// Let go of a cancelled job whose bytes are in flight, if its process goes; else ask again
@@ -306,18 +317,24 @@ impl<O: Os> Writes<O> {
         }
     }
 
-    /// Nothing queued is read by the adapter any more.
-    fn finish(&mut self, os: &mut O) {
+    /// Nothing queued will be acknowledged any more. `done`: nor read by the adapter.
+    fn finish(&mut self, os: &mut O, done: bool) {
         for l in &mut self.left {
             if let Some((slot, _)) = l.take() {
-                os.slot_unuse(slot);
+                os.slot_unuse(slot.get() - 1);
             }
         }
         while let Some(job) = self.sent.pop_front() {
             match &mut self.want {
                 // Short, if it is not whole: the answer to the want says so.
                 Some(w) if w.job == job.id() => w.doomed = Some((job, Errno::ECONNABORTED)),
-                _ => Self::over(os, job),
+                _ => {
+                    let r = match done || job.copies() {
+                        true => Ok(job.done()),
+                        false => Err(Errno::EIO),
+                    };
+                    Self::over_with(os, job, r);
+                }
             }
         }
     }
@@ -445,11 +462,27 @@ impl<O: Os> Tx<O> {
     }
 
     /// The adapter is done with the connection: no page of it is read any more.
-    pub(crate) fn end(&mut self, os: &mut O, why: Errno) {
+    pub(crate) fn end(&mut self, os: &mut O, why: Errno, _: &CardDone) {
         self.stop(os, why);
         self.flags |= TxFlags::ENDED;
         self.cred.forget();
-        self.writes.finish(os);
+        self.writes.finish(os, true);
+    }
+
+    /// The adapter does not answer. Jobs that it may still read from end with EIO; the mbufs that
+    /// refer to their pages keep these.
+    pub(crate) fn orphan(&mut self, os: &mut O, why: Errno) {
+        self.stop(os, why);
+        self.flags |= TxFlags::ORPHANED;
+        self.writes.orphans = true;
+        self.writes.finish(os, false);
+    }
+
+    /// A job has ended only now, because a worker looked at it.
+    fn finish_late(&mut self, os: &mut O) {
+        if self.flags.intersects(TxFlags::ENDED | TxFlags::ORPHANED) {
+            self.writes.finish(os, self.flags.contains(TxFlags::ENDED));
+        }
     }
 
     /// Why no job may queue any more, as send(2) would say it.
@@ -572,7 +605,7 @@ impl<O: Os> Tx<O> {
             // On to the next piece; this one's pages stay until it is acknowledged.
             let mark = job.mark();
             job.set_slot(None);
-            *w.left.get_mut(place?)? = Some((slot, mark));
+            *w.left.get_mut(place?)? = Some((NonZeroU16::new(slot.checked_add(1)?)?, mark));
             attach(sh, os, jobs, span, job);
             // The piece after that can be held meanwhile.
             w.kick(os);
@@ -594,7 +627,7 @@ impl<O: Os> Tx<O> {
             return Err("an acknowledged write job has not ended");
         }
         for (slot, mark) in w.left.iter().flatten() {
-            if os.slot_users(*slot) == 0 {
+            if os.slot_users(slot.get() - 1) == 0 {
                 return Err("a page set in flight has no user");
             }
             if !seq_lt(self.acked, *mark) {

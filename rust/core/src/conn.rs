@@ -3,16 +3,16 @@
 //! Context: inpcb write lock held for every method; nothing sleeps. The life of a connection
 //! (close, abort) is in `lifecycle.rs`.
 
-use bitflags::bitflags;
-
 use wire::WireError;
 
 use crate::errno::Errno;
 use crate::fault::BadCpl;
+use crate::flags::Flags;
 use crate::os::{Counter, Job, JobId, Os, SeqState};
 use crate::pageset::{PageSets, Ticket, Want};
 use crate::rx::Rx;
 use crate::shared::{ConnId, Shared, Tunables};
+use crate::since::Since;
 use crate::tx::{Tx, TxParams};
 
 /// How the kernel's part of the connection ends. Each asks the caller to call a function that
@@ -42,6 +42,32 @@ pub struct Outcome {
     /// Then: the adapter will say nothing more about the tid. Release it and the reference of
     /// the inpcb (`final_cpl_received`). True once in a connection's life.
     pub final_cpl: bool,
+    /// With `final_cpl`: but for this. The tid is not released before it has been said.
+    pub silent: Option<Silent>,
+}
+
+/// What the adapter still owes, in messages, of a connection that does not wait for it any more:
+/// nothing of the connection's hangs on it but the tid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Silent {
+    /// CPL_SET_TCB_RPLs.
+    pub replies: u8,
+    /// CPL_ABORT_RPL_RSS.
+    pub abort: bool,
+}
+
+impl Silent {
+    /// A CPL_SET_TCB_RPL has come. True: that was all.
+    pub fn replied(&mut self) -> bool {
+        self.replies = self.replies.saturating_sub(1);
+        *self == Silent::default()
+    }
+
+    /// CPL_ABORT_RPL_RSS has come. True: that was all.
+    pub fn aborted(&mut self) -> bool {
+        self.abort = false;
+        *self == Silent::default()
+    }
 }
 
 impl Outcome {
@@ -50,6 +76,7 @@ impl Outcome {
         end: End::None,
         told: false,
         final_cpl: false,
+        silent: None,
     };
 }
 
@@ -70,33 +97,6 @@ pub struct EstablishInit {
     pub tx: TxParams,
 }
 
-bitflags! {
-    /// Where the connection stands.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct Flags: u16 {
-        /// ESTABLISH has come.
-        const ESTABLISHED = 1 << 0;
-        /// The peer's FIN has come.
-        const PEER_FIN = 1 << 1;
-        /// Our FIN is acknowledged (CPL_CLOSE_CON_RPL).
-        const FIN_ACKED = 1 << 2;
-        /// An abort is in progress, whoever began it (TPF_ABORT_SHUTDOWN).
-        const ABORT = 1 << 3;
-        /// CPL_ABORT_REQ is still to be sent.
-        const REQ_OWED = 1 << 4;
-        /// CPL_ABORT_REQ was sent, CPL_ABORT_RPL_RSS is to come.
-        const REQ_SENT = 1 << 5;
-        /// CPL_ABORT_RPL is still to be sent.
-        const RPL_OWED = 1 << 6;
-        /// The abort is over once the CPL_ABORT_RPL owed is sent.
-        const LAST = 1 << 7;
-        /// The final CPL has come: the tid is done, but for replies to CPL_SET_TCB_FIELD.
-        const FINAL = 1 << 8;
-        /// The kernel has let go of the tcpcb.
-        const DETACHED = 1 << 9;
-    }
-}
-
 /// One offloaded connection (the logic of `struct toepcb`).
 pub struct Conn<O: Os> {
     pub(crate) sh: Shared<O>,
@@ -107,6 +107,11 @@ pub struct Conn<O: Os> {
     pub(crate) why: Option<Errno>,
     /// Both directions are closed; reads that still get what so_rcv has hold up this end.
     pub(crate) ending: Option<End>,
+    /// When the abort began; or, while our direction is being closed, when the adapter last said
+    /// something, or was asked.
+    pub(crate) since: Option<Since>,
+    /// Pages kept for want of the adapter's last word, as counted.
+    pub(crate) orphaned: u32,
 }
 
 impl<O: Os> Conn<O> {
@@ -129,6 +134,8 @@ impl<O: Os> Conn<O> {
             flags: Flags::empty(),
             why: None,
             ending: None,
+            since: None,
+            orphaned: 0,
         }
     }
 
@@ -170,6 +177,7 @@ impl<O: Os> Conn<O> {
         // opt0 carries at most 1023 KB of the window: give the rest.
         self.rx.rcvd(&mut self.sh, os);
         self.tx.output(&mut self.sh, os);
+        self.hear(os);
         Outcome::NONE
     }
 
@@ -222,6 +230,7 @@ impl<O: Os> Conn<O> {
             self.rx.lose();
             return self.give_up(os, Errno::ECONNRESET);
         }
+        self.hear(os);
         let r = self.rx.rx_data(&mut self.sh, os, cpl, m);
         self.judge(os, r)
     }
@@ -246,10 +255,14 @@ impl<O: Os> Conn<O> {
 
     /// CPL_SET_TCB_RPL.
     pub fn set_tcb_rpl(&mut self, os: &mut O, cpl: &wire::SetTcbRpl) -> Outcome {
+        if crate::ddp::is_probe(cpl) {
+            return self.probed(os, cpl);
+        }
         if self.over() {
             return self.late_reply(os, cpl);
         }
         let r = self.rx.set_tcb_rpl(&mut self.sh, os, cpl);
+        self.recount(os);
         self.judge(os, r)
     }
 
@@ -258,6 +271,7 @@ impl<O: Os> Conn<O> {
         if self.over() || self.flags.intersects(Flags::ABORT | Flags::FIN_ACKED) {
             return Outcome::NONE;
         }
+        self.hear(os);
         let gone = self.gone(os);
         let r = self.tx.fw4_ack(&mut self.sh, os, cpl, gone);
         self.sh.sets.trim(os);
@@ -334,6 +348,7 @@ impl<O: Os> Conn<O> {
             // They came too late to be of use.
             self.sh.sets.release_idle(os);
         }
+        self.recount(os);
     }
 
     /// The answer to a want that [`Want::is_copy`]: all the bytes, or EFAULT.
@@ -388,7 +403,7 @@ impl<O: Os> Conn<O> {
             && self.flags.contains(Flags::DETACHED)
             && self.tx.idle()
             && self.rx.idle()
-            && self.rx.answered()
+            && (self.answered() || self.flags.contains(Flags::TID_KEPT))
             && self.sh.sets.release_idle(os)
     }
 
@@ -413,7 +428,7 @@ impl<O: Os> Conn<O> {
         {
             return Err("abort messages without an abort");
         }
-        Ok(())
+        self.check_orphans()
     }
 
     /// The kernel holds no socket of ours any more.

@@ -13,9 +13,12 @@
 //! leaves room for them, so after at most two buffers nothing is moved any more. A large buffer is taken back and
 //! posted again instead.
 
-use crate::os::{Job, Pages};
+use crate::os::Pages;
 
+mod armed;
 pub(crate) mod wrs;
+
+pub(crate) use armed::{Armed, AtCard, Orphan, Stop};
 
 /// A buffer handed to the adapter at once never spans more than this, from the start of its
 /// first page: offset and length have 24 bits, and pieces of a longer read start on a page.
@@ -32,6 +35,11 @@ pub const COOKIE_DDP0: u8 = 2;
 /// CPL_COOKIE_DDP1.
 pub const COOKIE_DDP1: u8 = 3;
 
+/// The reply to a question about the send sequence; those about buffers are of other words.
+pub(crate) fn is_probe(cpl: &wire::SetTcbRpl) -> bool {
+    cpl.word == wire::W_TX_MAX && cpl.cookie == COOKIE_DDP0
+}
+
 /// Where DDP stands on the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -41,20 +49,6 @@ pub(crate) enum Mode {
     Requested,
     /// On: buffers may be posted.
     On,
-}
-
-/// Why a posted buffer is taken back from the adapter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stop {
-    /// Its job is cancelled.
-    Cancel,
-    /// What so_rcv holds completes its job.
-    Flush,
-    /// An earlier job must go first.
-    Yield,
-    /// Bytes came before those it is being filled with, and it is too large to be moved: post
-    /// it again behind them.
-    Resync,
 }
 
 /// What becomes of a job whose buffer has landed.
@@ -83,67 +77,22 @@ impl From<Stop> for Fate {
     }
 }
 
-/// A job posted to the adapter, with what the adapter was told.
-#[derive(Debug)]
-pub(crate) struct Armed<J> {
-    pub(crate) job: J,
-    /// Page set; the job is a user of it.
-    pub(crate) slot: u16,
-    /// Byte of the job that the page set starts with.
-    pub(crate) start: usize,
-    /// Where the adapter's first byte goes, from `start` on.
-    pub(crate) off: u32,
-    /// End of the buffer, from `start` on.
-    pub(crate) end: u32,
-    /// Bytes placed from `off` on that the stream is past already: the adapter has sent data
-    /// behind them. They are the job's only when the adapter says that it is done with the buffer.
-    pub(crate) passed: u32,
-    /// It is, or is to be, taken back.
-    pub(crate) stop: Option<Stop>,
-}
-
-impl<J: Job> Armed<J> {
-    /// Bytes the adapter may place.
-    pub(crate) fn room(&self) -> u32 {
-        self.end.saturating_sub(self.off)
-    }
-
-    /// Of those, bytes that the stream is not past yet.
-    pub(crate) fn left(&self) -> u32 {
-        self.room().saturating_sub(self.passed)
-    }
-
-    /// The job's progress, from `start` on.
-    pub(crate) fn done(&self) -> u32 {
-        u32::try_from(self.job.done().saturating_sub(self.start)).unwrap_or(u32::MAX)
-    }
-
-    /// Bytes between the job's progress and where the adapter began: kept for so_rcv.
-    pub(crate) fn kept(&self) -> u32 {
-        self.off.saturating_sub(self.done())
-    }
-
-    /// The job ends with this piece of it.
-    pub(crate) fn last_piece(&self) -> bool {
-        let end = usize::try_from(self.end).unwrap_or(usize::MAX);
-        self.start.saturating_add(end) >= self.job.len()
-    }
-}
-
 /// A DDP buffer.
 #[derive(Debug)]
 pub(crate) enum Buf<J> {
     /// Nothing posted. (A reply may still be due: `Rx::replies`.)
     Empty,
     /// The adapter may write to the pages.
-    Posted(Armed<J>),
+    Posted(AtCard<J>),
     /// The adapter was told to stop, and may write until it replies. Data that it sends meanwhile
     /// says nothing about the buffer, though it tells how many bytes precede it there.
-    Invalidating(Armed<J>),
+    Invalidating(AtCard<J>),
     /// The adapter writes no more; it placed that many bytes, which are not the job's yet.
     Landed(Armed<J>, u32, Fate),
     /// Settled with nothing to complete it with: back to the head of the queue.
     Back(J),
+    /// The job has ended without the adapter's word: it may write to these pages for ever.
+    Orphan(Orphan),
 }
 
 impl<J> Buf<J> {
@@ -168,8 +117,9 @@ impl<J> Buf<J> {
     /// What is posted or was.
     pub(crate) fn armed(&self) -> Option<&Armed<J>> {
         match self {
-            Buf::Posted(a) | Buf::Invalidating(a) | Buf::Landed(a, ..) => Some(a),
-            Buf::Empty | Buf::Back(_) => None,
+            Buf::Posted(a) | Buf::Invalidating(a) => Some(a),
+            Buf::Landed(a, ..) => Some(a),
+            Buf::Empty | Buf::Back(_) | Buf::Orphan(_) => None,
         }
     }
 }

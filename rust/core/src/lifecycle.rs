@@ -3,9 +3,12 @@
 //! Context as in `conn.rs`. The tid is done (`final_cpl`) when both FINs are acknowledged, or
 //! with the reply to our abort, or when the peer's abort is answered; exactly once.
 
-use crate::conn::{Conn, End, Flags, Outcome};
+use crate::conn::{Conn, End, Outcome};
+use crate::done::CardDone;
 use crate::errno::Errno;
+use crate::flags::Flags;
 use crate::os::{Counter, Os, TcpState};
+use crate::since::Since;
 use crate::status::abort_errno;
 use crate::tx::Tx;
 use crate::wr::NotSent;
@@ -16,6 +19,7 @@ impl<O: Os> Conn<O> {
         if self.alive(os) {
             self.closed(os);
             self.tx.send_fin(&mut self.sh, os);
+            self.hear(os);
         } else if !self.flags.contains(Flags::ESTABLISHED) {
             self.tx.fin_wanted();
         }
@@ -61,10 +65,11 @@ impl<O: Os> Conn<O> {
             return self.bad_cpl(os);
         }
         self.flags |= Flags::PEER_FIN;
+        self.hear(os);
         if self.gone(os) {
             return self.maybe_final(os, End::None);
         }
-        if self.rx.peer_fin(&mut self.sh, os, cpl.rcv_nxt).is_err() {
+        if self.rx.peer_fin(&mut self.sh, os, cpl).is_err() {
             return self.bad_cpl(os);
         }
         match os.tcp_state() {
@@ -82,7 +87,7 @@ impl<O: Os> Conn<O> {
     }
 
     /// CPL_CLOSE_CON_RPL: the peer has acknowledged our FIN, and so all data before it.
-    pub fn close_con_rpl(&mut self, os: &mut O, _cpl: &wire::CloseConRpl) -> Outcome {
+    pub fn close_con_rpl(&mut self, os: &mut O, cpl: &wire::CloseConRpl) -> Outcome {
         if self.over() || self.flags.contains(Flags::ABORT) {
             return Outcome::NONE;
         }
@@ -90,8 +95,10 @@ impl<O: Os> Conn<O> {
             return self.bad_cpl(os);
         }
         self.flags |= Flags::FIN_ACKED;
+        self.hear(os);
         let gone = self.gone(os);
-        self.tx.all_acked(&mut self.sh, os, gone);
+        let done = CardDone::fin_acked(cpl);
+        self.tx.all_acked(&mut self.sh, os, gone, &done);
         if gone {
             return self.maybe_final(os, End::None);
         }
@@ -120,6 +127,9 @@ impl<O: Os> Conn<O> {
             return Outcome::NONE;
         }
         let crossed = self.flags.contains(Flags::ABORT);
+        if !crossed {
+            self.since = Some(Since::new(os.now_ms()));
+        }
         self.flags |= Flags::ABORT | Flags::RPL_OWED;
         let mut end = End::None;
         if crossed && self.flags.intersects(Flags::REQ_SENT | Flags::REQ_OWED) {
@@ -163,6 +173,7 @@ impl<O: Os> Conn<O> {
             return;
         }
         self.flags |= Flags::ABORT | Flags::REQ_OWED;
+        self.since = Some(Since::new(os.now_ms()));
         self.why = Some(why);
         self.tx.stop(os, why);
         self.rx.stop();
@@ -180,8 +191,7 @@ impl<O: Os> Conn<O> {
         };
         Outcome {
             end,
-            told: false,
-            final_cpl: false,
+            ..Outcome::NONE
         }
     }
 
@@ -255,32 +265,43 @@ impl<O: Os> Conn<O> {
 
     /// The final CPL has come: no DMA reaches any page of the connection from here on.
     fn finish(&mut self, os: &mut O, end: End) -> Outcome {
+        let Some(done) = CardDone::last(self.flags) else {
+            debug_assert!(false, "there is a last word");
+            return Outcome::NONE;
+        };
         self.flags |= Flags::FINAL;
         self.ending = None;
         if self.flags.contains(Flags::ABORT) && !self.gone(os) {
             os.snd_flush();
         }
-        self.tx.end(os, self.why.unwrap_or(Errno::ECONNABORTED));
-        let told = self.rx.fail_all(&mut self.sh, os, self.why);
+        self.tx
+            .end(os, self.why.unwrap_or(Errno::ECONNABORTED), &done);
+        let told = self.rx.fail_all(&mut self.sh, os, self.why, &done);
         self.sh.sets.release_idle(os);
+        self.recount(os);
         Outcome {
             end,
             told,
-            final_cpl: self.rx.answered(),
+            final_cpl: self.answered(),
+            silent: None,
         }
     }
 
     /// CPL_SET_TCB_RPL after the end: the last one lets the tid go. Until then it must not, or
     /// a later connection of the same tid could be given a reply that is not its own.
     pub(crate) fn late_reply(&mut self, os: &mut O, cpl: &wire::SetTcbRpl) -> Outcome {
-        let due = !self.rx.answered();
+        let due = !self.answered();
         if self.rx.set_tcb_rpl(&mut self.sh, os, cpl).is_err() {
             os.count(Counter::BadCpl, 1);
         }
         Outcome {
-            end: End::None,
-            told: false,
-            final_cpl: due && self.rx.answered(),
+            final_cpl: due && self.answered(),
+            ..Outcome::NONE
         }
+    }
+
+    /// No CPL_SET_TCB_RPL is to come.
+    pub(crate) fn answered(&self) -> bool {
+        self.rx.answered() && !self.flags.contains(Flags::PROBED)
     }
 }

@@ -289,6 +289,11 @@ pub trait Os: Sized {
     fn kick_worker(&mut self);
     /// The adapter said what cannot be, about this connection: to the log, with its tid.
     fn complain(&mut self, tid: u32, why: &'static str);
+    /// This connection is kept only because the adapter has not said that it is done (`conns` 1), or
+    /// not any more (-1), and so many more pages, or less, for the same reason.
+    fn orphaned(&mut self, conns: i64, pages: i64);
+    /// Milliseconds that the system is up.
+    fn now_ms(&self) -> u64;
     /// Add to a counter.
     fn count(&mut self, c: Counter, n: u64);
 

@@ -14,6 +14,7 @@ use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os, PageKey};
 use crate::pageset::Ticket;
 use crate::shared::Shared;
+use crate::since::Since;
 
 mod autosize;
 mod brief;
@@ -21,6 +22,7 @@ mod cancel;
 mod check;
 mod cpl;
 mod credits;
+mod end;
 mod landed;
 mod mend;
 mod pages;
@@ -42,12 +44,18 @@ pub struct Rx<O: Os> {
     bufs: Pair<Buf<O::Job>>,
     /// The front buffer: the one the adapter fills first.
     active: usize,
-    /// Replies to invalidates still to come, per buffer. A buffer is not used again before.
-    replies: Pair<u8>,
+    /// The buffer was asked back, and the reply to that is still to come. It is not used again
+    /// before.
+    asked: Pair<bool>,
+    /// A buffer is to be asked back, and no work request is to be had for that.
+    mute: bool,
+    /// Since when any of these, or the reply to the enable request, is due: when the first was
+    /// asked, or the last was answered.
+    since: Option<Since>,
     mode: Mode,
     /// DDP was on before.
     was_on: bool,
-    /// The reply to the enable request is to come.
+    /// DDP was asked for, and the reply to that is still to come.
     enabling: bool,
     want: Option<Wanted<O::Job>>,
     /// A worker was asked for, and has not come yet.
@@ -70,9 +78,9 @@ pub struct Rx<O: Os> {
     parked: Pair<Option<(O::Mbuf, u32)>>,
     /// The last byte received had PSH.
     psh: bool,
-    /// The job, and the byte its buffer started with, last taken back to be posted again behind
+    /// The job, and the page its buffer started with, last taken back to be posted again behind
     /// earlier bytes.
-    resynced: Option<(JobId, usize)>,
+    resynced: Option<(JobId, u32)>,
     /// The last post failed for want of page pods.
     no_ppods: bool,
     /// The last flushed buffer came back empty: post the next without FLUSH.
@@ -109,7 +117,9 @@ impl<O: Os> Rx<O> {
             queue: O::Jobs::default(),
             bufs: Pair::new(Buf::Empty, Buf::Empty),
             active: 0,
-            replies: Pair::default(),
+            asked: Pair::default(),
+            mute: false,
+            since: None,
             mode: Mode::Off,
             was_on: false,
             enabling: false,
@@ -171,51 +181,8 @@ impl<O: Os> Rx<O> {
         Ok(())
     }
 
-    /// The connection is gone: the adapter will not touch a page any more (its final CPL has
-    /// come), nor say a word about it but the replies that are due ([`Rx::answered`]). Every job
-    /// ends: short with what it has, else with end of file; only the first of those has `err`, as
-    /// so_error is reported once. A job for which a worker is holding pages ends in
-    /// [`Rx::pages_ready`].
-    ///
-    /// True: `err` was reported, and so_error was not set before (`tcp_drop` is still to come).
-    pub fn fail_all(&mut self, sh: &mut Shared<O>, os: &mut O, err: Option<Errno>) -> bool {
-        if self.dead {
-            return false;
-        }
-        self.land_passed();
-        let _ = self.settle(sh, os);
-        self.dead = true;
-        self.mode = Mode::Off;
-        let dropped = os.dropped();
-        let mut why = err.and_then(|e| if dropped { os.take_so_error() } else { Some(e) });
-        let due = why.is_some();
-        let mut result = |job: &O::Job| match job.done() {
-            0 => why.take().map_or(Ok(0), Err),
-            n => Ok(n),
-        };
-        for i in [self.active, self.active ^ 1] {
-            let job = match self.bufs.at_mut(i).take() {
-                Buf::Posted(a) | Buf::Invalidating(a) | Buf::Landed(a, ..) => a.job,
-                Buf::Back(job) => job,
-                Buf::Empty => continue,
-            };
-            let r = result(&job);
-            self.end_job(sh, os, job, r);
-        }
-        while let Some(job) = self.queue.pop_front() {
-            let r = result(&job);
-            self.end_job(sh, os, job, r);
-        }
-        for i in 0..2 {
-            if let Some((m, _)) = self.parked.at_mut(i).take() {
-                os.rcv_discard(m);
-            }
-        }
-        due && why.is_none() && !dropped
-    }
-
     /// The connection is being aborted: post nothing any more. What is posted stays so until
-    /// [`Rx::fail_all`].
+    /// the end.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
@@ -268,7 +235,7 @@ impl<O: Os> Rx<O> {
     /// No CPL_SET_TCB_RPL is to come.
     #[must_use]
     pub fn answered(&self) -> bool {
-        self.replies.iter().all(|n| *n == 0) && !self.enabling
+        self.replies_due() == 0
     }
 
     /// No job is here and no payload waits to be settled.
@@ -286,6 +253,7 @@ impl<O: Os> Rx<O> {
         if wrs::enable(sh, os).is_ok() {
             sh.ulp_mode = wire::UlpMode::TcpDdp;
             self.mode = Mode::Requested;
+            self.wait(os);
             self.enabling = true;
         } else {
             os.retry_later();

@@ -14,6 +14,7 @@ use bitflags::bitflags;
 use wire::{AbortCmd, AbortReq, AbortRpl, CloseConReq, Flowc, FlowcParam, OfldTxData, TxAlign};
 
 use crate::aiotx::Writes;
+use crate::done::CardDone;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os, Queue};
 use crate::sgl::{MAX_SEGS, Sgl};
@@ -64,7 +65,7 @@ pub struct TxParams {
 
 bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct TxFlags: u8 {
+    pub(crate) struct TxFlags: u16 {
         /// FW_FLOWC_WR was sent.
         const FLOWC_SENT = 1 << 0;
         /// FW_FLOWC_WR tells sequence numbers: the connection was taken over by the kernel.
@@ -81,6 +82,8 @@ bitflags! {
         const STOPPED = 1 << 6;
         /// The adapter is done with the connection.
         const ENDED = 1 << 7;
+        /// The adapter does not say that it is.
+        const ORPHANED = 1 << 8;
     }
 }
 
@@ -247,7 +250,7 @@ impl<O: Os> Tx<O> {
         if self.cred.avail() >= FEW_CREDITS.min(self.cred.total()) {
             self.flags.remove(TxFlags::SUSPENDED);
         }
-        let ended = self.drop_acked(sh, os, plen, gone);
+        let ended = self.drop_acked(sh, os, plen, gone, &CardDone::acked(cpl));
         if !gone {
             if !(ended && self.rather_wait(sh, os)) {
                 self.pump(sh, os);
@@ -290,13 +293,27 @@ impl<O: Os> Tx<O> {
     }
 
     /// The peer has acknowledged all, our FIN included.
-    pub(crate) fn all_acked(&mut self, sh: &mut Shared<O>, os: &mut O, gone: bool) {
+    pub(crate) fn all_acked(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        gone: bool,
+        done: &CardDone,
+    ) {
         let plen = self.cred.forget();
-        self.drop_acked(sh, os, plen, gone);
+        self.drop_acked(sh, os, plen, gone, done);
     }
 
-    /// `plen` more bytes need not be sent again. True if that ended a write job.
-    fn drop_acked(&mut self, sh: &mut Shared<O>, os: &mut O, plen: u32, gone: bool) -> bool {
+    /// `plen` more bytes need not be sent again, and are read no more. True if that ended a write
+    /// job.
+    fn drop_acked(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        plen: u32,
+        gone: bool,
+        _: &CardDone,
+    ) -> bool {
         if plen == 0 {
             return false;
         }

@@ -13,8 +13,10 @@ use toehold_core::ppod::{Geometry, Node, Ppods, Region};
 use toehold_core::shared::Tunables;
 use wire::{Chip, TidRelease, WireError};
 
+use crate::due::Due;
 use crate::egress;
 use crate::listen::Lctx;
+use crate::owed::Owed;
 use crate::synqe::Synqe;
 use crate::tids::Table;
 use crate::toepcb::{SLOTS, Toepcb};
@@ -67,6 +69,9 @@ pub enum Tid {
     Synqe(Arc<Synqe>),
     /// Nobody: CPL_TID_RELEASE could not be sent yet.
     Releasing,
+    /// Nobody: the connection is over, and the adapter owes it messages that no other of the same
+    /// tid may get.
+    Silent(Owed),
 }
 
 impl Last for Tid {}
@@ -104,6 +109,10 @@ pub struct Adapter {
     pressure: AtomicU64,
     /// Page pods were given back: all that wait are asked, whenever their turn is.
     given: AtomicBool,
+    /// Tids that stand for nobody because the adapter owes messages about them.
+    pub(crate) silent: AtomicU32,
+    /// Uptime in milliseconds at which some answer of the adapter's may be overdue.
+    pub(crate) watch: Due,
 }
 
 impl Last for Adapter {}
@@ -143,6 +152,8 @@ impl Adapter {
             sweep: AtomicBool::new(false),
             pressure: AtomicU64::new(0),
             given: AtomicBool::new(false),
+            silent: AtomicU32::new(0),
+            watch: Due::default(),
         })
     }
 
@@ -330,6 +341,7 @@ impl Adapter {
             });
         }
         self.take_turns();
+        self.watch_over();
         if self.sweep.swap(false, Ordering::AcqRel) {
             self.sweep();
         }
@@ -357,7 +369,7 @@ impl Adapter {
 
     fn sweep(&self) {
         self.tids.each(|tid, e| match &*e {
-            Tid::Toep(_) => {}
+            Tid::Toep(_) | Tid::Silent(_) => {}
             Tid::Synqe(s) => Synqe::retry(s, self),
             Tid::Releasing => {
                 if self.send_tid_release(tid) == Err(NotSent::NoWr) {
@@ -390,7 +402,7 @@ impl Adapter {
     /// Nothing is left that the kernel or the adapter could refer to. The syncache's half-open
     /// connections are in no table once the adapter has done with them; they keep their listener.
     pub fn quiet(&self) -> bool {
-        self.tids.used() == 0
+        self.tids.used() == self.silent.load(Ordering::Acquire)
             && self.stids.used() == 0
             && self.connections() == 0
             && self.lctxs.load(Ordering::Acquire) == 0

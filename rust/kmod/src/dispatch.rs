@@ -7,7 +7,7 @@
 use kpi::inp::InpGuard;
 use kpi::mbuf::Mbuf;
 use kpi::mem::Arc;
-use toehold_core::conn::{Conn, End, Outcome};
+use toehold_core::conn::{Conn, End, Outcome, Silent};
 use toehold_core::errno::Errno;
 use toehold_core::os::{Counter, Os};
 use wire::{
@@ -78,7 +78,10 @@ fn route(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) -> Resul
         }
         Opcode::SetTcbRpl => {
             let cpl = SetTcbRpl::parse(b)?;
-            to_conn(adapter, cpl.tid, |conn, os| conn.set_tcb_rpl(os, &cpl));
+            match adapter.tids.get(cpl.tid).as_deref() {
+                Some(Tid::Silent(w)) => adapter.late(cpl.tid, w, Silent::replied),
+                _ => to_conn(adapter, cpl.tid, |conn, os| conn.set_tcb_rpl(os, &cpl)),
+            }
         }
         Opcode::Fw4Ack => {
             let cpl = Fw4Ack::parse(b)?;
@@ -99,6 +102,7 @@ fn route(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) -> Resul
             let cpl = AbortReqRss::parse(b)?;
             match adapter.tids.get(cpl.tid).as_deref() {
                 Some(Tid::Synqe(s)) => synqe::abort_req(adapter, s, &cpl),
+                Some(Tid::Silent(owed)) => adapter.answer_abort(&cpl, owed),
                 _ => to_conn(adapter, cpl.tid, |conn, os| conn.abort_req(os, &cpl)),
             }
         }
@@ -106,6 +110,7 @@ fn route(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) -> Resul
             let cpl = AbortRplRss::parse(b)?;
             match adapter.tids.get(cpl.tid).as_deref() {
                 Some(Tid::Synqe(s)) => synqe::abort_rpl(adapter, s),
+                Some(Tid::Silent(w)) => adapter.late(cpl.tid, w, Silent::aborted),
                 _ => to_conn(adapter, cpl.tid, |conn, os| conn.abort_rpl(os, &cpl)),
             }
         }
@@ -141,7 +146,6 @@ fn bad(conn: &mut Conn<Kos>, os: &mut Kos) -> Outcome {
     };
     Outcome {
         end,
-        told: false,
-        final_cpl: false,
+        ..Outcome::NONE
     }
 }

@@ -9,7 +9,7 @@ use kpi::mem::{Arc, Slice};
 use kpi::pages::Pages;
 use kpi::sock::{Socket, Which};
 use kpi::sys;
-use kpi::tom::{Class, WrBatch};
+use kpi::tom::{Class, Gauge, WrBatch};
 use toehold_core::errno::Errno;
 use toehold_core::os::{
     self, Counter, JobId, NoMbuf, NoWr, Os, PageKey, Queue, SeqState, TcpState, Unsent,
@@ -257,6 +257,16 @@ impl Os for Kos {
 
     fn complain(&mut self, tid: u32, why: &'static str) {
         self.side.adapter.tom.log_str(why, u64::from(tid), 0);
+    }
+
+    fn orphaned(&mut self, conns: i64, pages: i64) {
+        let tom = self.side.adapter.tom;
+        tom.gauge(Gauge::Orphans, conns);
+        tom.gauge(Gauge::Orphaned, pages);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.side.adapter.tom.uptime_ms()
     }
 
     fn count(&mut self, c: Counter, n: u64) {

@@ -20,6 +20,7 @@ use toehold_core::txcredits::RING;
 use wire::TcpOpt;
 
 use crate::adapter::{Adapter, Tid};
+use crate::due::Due;
 use crate::egress;
 use crate::kos::{KPages, Kos};
 use crate::turn::Turn;
@@ -43,6 +44,8 @@ pub struct Side {
     pub room: AtomicBool,
     /// The connection waits to be torn down.
     pub dying: AtomicBool,
+    /// Since when an answer of the adapter is due.
+    pub due: Due,
 }
 
 impl Last for Side {}
@@ -151,6 +154,7 @@ impl Toepcb {
             serving: AtomicU32::new(0),
             room: AtomicBool::new(false),
             dying: AtomicBool::new(false),
+            due: Due::default(),
         });
         let inp = g.inp();
         let id = ConnId {
@@ -231,6 +235,9 @@ impl Toepcb {
         let Inner { conn, os, kept, .. } = this.cell.enter(g)?;
         let r = f(conn, os);
         os.flush();
+        if let Some(since) = this.side.due.changed(conn.due(os)) {
+            this.adapter().watch(since);
+        }
         if !conn.sending() {
             *kept = None;
         }
@@ -306,6 +313,15 @@ impl Toepcb {
         Self::finish(this, g, o.unwrap_or_default());
     }
 
+    /// Nobody waits any longer for what the adapter was to answer before `before`. Net epoch, no
+    /// lock held.
+    pub fn overdue(this: &Arc<Toepcb>, before: u64) {
+        let _vnet = this.vnet.enter();
+        let mut g = this.inp().lock();
+        let o = Self::run(this, &mut g, |conn, os| conn.overdue(os, before));
+        Self::finish(this, g, o.unwrap_or_default());
+    }
+
     /// Others are short of what this connection's idle page sets hold, or the process with this
     /// address space is. No lock held.
     pub fn relieve(this: &Arc<Toepcb>, space: Option<u64>) {
@@ -333,9 +349,7 @@ impl Toepcb {
         if o.final_cpl
             && let Some(&tid) = this.tid.get()
         {
-            let entry = this.adapter().tids.take(tid);
-            this.adapter().release_tid(tid);
-            drop(entry);
+            this.adapter().done_with(tid, this.vi.txq, o.silent);
         }
     }
 

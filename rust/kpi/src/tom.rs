@@ -27,6 +27,10 @@ pub enum Gauge {
     Ppods = sys::TH_GAUGE_PPODS,
     /// Offloaded connections.
     Toepcb = sys::TH_GAUGE_TOEPCB,
+    /// User pages kept because the adapter does not say that it is done with them.
+    Orphaned = sys::TH_GAUGE_ORPHANED,
+    /// Connections kept for that.
+    Orphans = sys::TH_GAUGE_ORPHANS,
 }
 
 impl Tom {

@@ -59,6 +59,11 @@ pub(crate) static KNOBS: &[Knob] = knobs! {
     retransmit_delay = faults.retransmit_delay, "extra time before a retransmission, ns";
     wr_jitter = faults.wr_jitter, "random extra latency of a work request, ns";
     cpl_jitter = faults.cpl_jitter, "random extra latency of a CPL, ns";
+    abort_delay = faults.abort_delay, "before an abort takes effect, ns";
+    lose_set_tcb_rpl = faults.lose.set_tcb_rpl_ppm, "SET_TCB_RPLs not given, ppm";
+    lose_abort_rpl = faults.lose.abort_rpl_ppm, "ABORT_RPLs not given, ppm";
+    lose_close_con_rpl = faults.lose.close_con_rpl_ppm, "CLOSE_CON_RPLs not given, ppm";
+    lose_fw4_ack = faults.lose.fw4_ack_ppm, "FW4_ACKs not given, ppm";
 };
 
 /// Why a knob stays as it was.

@@ -45,6 +45,7 @@ pub(crate) static STATS: &[Stat] = stats! {
     ctrl_other = ctrl_other, "work requests executed on the other control queues";
     wr_refused = wr_refused, "work requests refused by the card";
     host_errors = host_errors, "requests that made no sense when they ran (no such tid, no FLOWC yet, too many credits)";
+    cpls_lost = cpls_lost, "answers that the host never got";
     stray = stray, "replies and the like that crossed the end of their connection";
     cpls = cpls, "CPLs handed to the host";
     segments = segments, "segments given to the wire";

@@ -53,6 +53,8 @@ pub struct Card {
     /// Data segments the wire will lose next, on demand.
     pub(crate) drop_next: u32,
     pub(crate) serial: u64,
+    /// Answers that were lost, and the serial number of the last connection then.
+    pub(crate) lost: Vec<(u64, Box<CplOut>)>,
     /// DMA addresses of the placement under way, kept for its allocation.
     pub(crate) stretches: Vec<(u64, usize)>,
 }
@@ -89,6 +91,7 @@ impl Card {
             pool: Vec::new(),
             drop_next: 0,
             serial: 0,
+            lost: Vec::new(),
             stretches: Vec::new(),
             cfg,
         })
@@ -113,6 +116,9 @@ impl Card {
         at = at.saturating_add(self.rng.range(0, self.cfg.faults.wr_jitter));
         if req.invalidates() {
             at = at.saturating_add(self.cfg.faults.invalidate_delay);
+        }
+        if matches!(req, Req::AbortReq(_)) {
+            at = at.saturating_add(self.cfg.faults.abort_delay);
         }
         let last = self.wrq_last.entry(q).or_default();
         at = at.max(*last);
@@ -275,17 +281,20 @@ impl Card {
         let last = self.rxq_last.entry(rxq).or_default();
         at = at.max(*last);
         *last = at;
+        let rate = self.cfg.faults.lose.rate(&cpl);
         let len = u8::try_from(len).unwrap_or(u8::MAX);
-        self.events.push(
-            at,
-            Event::Cpl(Box::new(CplOut {
-                rxq,
-                len,
-                cpl,
-                payload,
-                from,
-            })),
-        );
+        let out = Box::new(CplOut {
+            rxq,
+            len,
+            cpl,
+            payload,
+            from,
+        });
+        if self.rng.chance(rate) {
+            self.lose(out);
+        } else {
+            self.events.push(at, Event::Cpl(out));
+        }
     }
 
     fn deliver(&mut self, out: &CplOut, host: &mut impl Host) {

@@ -35,6 +35,46 @@ pub struct Faults {
     pub wr_jitter: Nanos,
     /// Random extra latency of every CPL, 0 ..= this, ns. Order within a queue is kept.
     pub cpl_jitter: Nanos,
+    /// Answers the card does not give.
+    pub lose: Lose,
+    /// Time between a `CPL_ABORT_REQ` reaching the card and its taking effect, ns: bytes are placed
+    /// and fetched meanwhile.
+    pub abort_delay: Nanos,
+}
+
+/// Answers that the card makes and the host never gets, by kind. Rates are parts per million.
+/// [`crate::Card::find_lost`] delivers them after all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lose {
+    /// `CPL_SET_TCB_RPL`.
+    pub set_tcb_rpl_ppm: u32,
+    /// `CPL_ABORT_RPL_RSS`.
+    pub abort_rpl_ppm: u32,
+    /// `CPL_CLOSE_CON_RPL`.
+    pub close_con_rpl_ppm: u32,
+    /// `CPL_FW4_ACK`.
+    pub fw4_ack_ppm: u32,
+}
+
+impl Lose {
+    /// Nothing is lost.
+    pub const NONE: Lose = Lose {
+        set_tcb_rpl_ppm: 0,
+        abort_rpl_ppm: 0,
+        close_con_rpl_ppm: 0,
+        fw4_ack_ppm: 0,
+    };
+
+    /// The rate at which this message is lost.
+    pub(crate) fn rate(&self, cpl: &[u8]) -> u32 {
+        match wire::opcode_of_cpl(cpl) {
+            Ok(wire::Opcode::SetTcbRpl) => self.set_tcb_rpl_ppm,
+            Ok(wire::Opcode::AbortRplRss) => self.abort_rpl_ppm,
+            Ok(wire::Opcode::CloseConRpl) => self.close_con_rpl_ppm,
+            Ok(wire::Opcode::Fw4Ack) => self.fw4_ack_ppm,
+            _ => 0,
+        }
+    }
 }
 
 /// A card and its surroundings. Start from [`Config::default`].

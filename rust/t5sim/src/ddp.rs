@@ -459,7 +459,14 @@ impl Card {
 
     /// Applies the write and sends the reply if one is asked for.
     fn write_tcb(&mut self, now: Nanos, c: &mut Conn, m: &SetTcb) {
-        let oldval = c.tcb.set_field(&m.update);
+        let oldval = match m.update.word {
+            // What the host does not write is kept elsewhere.
+            wire::W_TX_MAX => c.live_tcb().set_field(&wire::TcbUpdate {
+                mask: 0,
+                ..m.update
+            }),
+            _ => c.tcb.set_field(&m.update),
+        };
         let Some((queue, cookie)) = m.reply else {
             return;
         };

@@ -1,8 +1,11 @@
 //! Faults on demand, beside those that [`Faults`] draws by chance.
 
+use alloc::boxed::Box;
+
 use crate::card::Card;
 use crate::config::Faults;
 use crate::conn::TcpState;
+use crate::event::{CplOut, Event};
 use crate::{Nanos, TxQueue};
 
 impl Card {
@@ -63,6 +66,29 @@ impl Card {
         }
         self.put(c);
         known
+    }
+
+    /// Keeps an answer that the host does not get.
+    pub(crate) fn lose(&mut self, out: Box<CplOut>) {
+        self.stats.cpls_lost += 1;
+        // The serial number says which connection of its tid it is about.
+        self.lost.push((self.serial, out));
+    }
+
+    /// Every answer that was lost reaches the host after all, in order, if its connection is still
+    /// there. How many.
+    pub fn find_lost(&mut self, now: Nanos) -> usize {
+        let now = now.max(self.now);
+        let mut n = 0;
+        for (serial, out) in core::mem::take(&mut self.lost) {
+            let tid = wire::tid_of(&out.cpl).ok();
+            let born = tid.and_then(|t| self.conn(t)).map(|c| c.born);
+            if born.is_some_and(|b| b <= serial) {
+                self.events.push(now, Event::Cpl(out));
+                n += 1;
+            }
+        }
+        n
     }
 
     /// Delays everything still to run on a queue that is submitted from now on by `by`, as a

@@ -40,7 +40,7 @@ mod wire_link;
 
 pub use card::{Card, ConnInfo};
 pub use check::Broken;
-pub use config::{Config, ConfigError, Faults};
+pub use config::{Config, ConfigError, Faults, Lose};
 pub use conn::TcpState;
 pub use ddp::{BufInfo, DdpInfo};
 pub use host::{Dma, DmaFault, Host, TxQueue, WrError};

@@ -43,6 +43,8 @@ pub struct Stats {
     pub stray: u64,
     /// CPLs handed to the host.
     pub cpls: u64,
+    /// Answers lost on their way, see [`Lose`](crate::Lose).
+    pub cpls_lost: u64,
     /// Segments given to the wire.
     pub segments: u64,
     /// Segments the wire lost.

@@ -7,6 +7,9 @@
 pub const W_ULP_TYPE: u8 = 0;
 /// Flags of the connection: Nagle, flow control, coalescing.
 pub const W_T_FLAGS: u8 = 1;
+/// Word of TX_MAX, the highest sequence number sent. The next begins with SND_UNA_RAW: how far below
+/// it the oldest unacknowledged byte is, in 28 bits.
+pub const W_TX_MAX: u8 = 9;
 /// DDP buffer 0: offset in bits 23:0, length in bits 47:24.
 pub const W_RX_DDP_BUF0: u8 = 26;
 /// DDP flags; in the word pair at 27 they are bits 16 to 39.
@@ -256,6 +259,14 @@ pub const fn invalidate(buf: DdpBuf) -> TcbUpdate {
             value: 0,
         },
     }
+}
+
+/// The oldest sequence number that the peer has not acknowledged, out of the words from
+/// [`W_TX_MAX`] on.
+#[must_use]
+pub const fn snd_una(oldval: u64) -> u32 {
+    let below = (oldval >> 32) as u32 & 0x0fff_ffff;
+    (oldval as u32).wrapping_sub(below)
 }
 
 /// What the reply to [`invalidate`] says: the offset the buffer had reached, and whether it was

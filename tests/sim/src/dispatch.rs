@@ -5,7 +5,7 @@ use wire::{
     PassEstablish, PeerClose, RxData, RxDataDdp, RxDdpComplete, SetTcbRpl,
 };
 
-use toehold_core::conn::{Conn, Outcome};
+use toehold_core::conn::{Conn, Outcome, Silent};
 
 use crate::os::SimOs;
 use crate::world::{Tid, World};
@@ -45,6 +45,9 @@ impl World {
             }
             Opcode::SetTcbRpl => {
                 let cpl = SetTcbRpl::parse(b).expect("parses");
+                if let Some(Tid::Silent(..)) = self.tids.get(&cpl.tid) {
+                    return self.late(cpl.tid, Silent::replied);
+                }
                 self.deliver(rxq, op, cpl.tid, |c, os| c.set_tcb_rpl(os, &cpl));
             }
             Opcode::Fw4Ack => {
@@ -61,10 +64,16 @@ impl World {
             }
             Opcode::AbortReqRss => {
                 let cpl = AbortReqRss::parse(b).expect("parses");
+                if let Some(Tid::Silent(_, e)) = self.tids.get(&cpl.tid) {
+                    return self.answer_abort(*e, &cpl);
+                }
                 self.deliver(rxq, op, cpl.tid, |c, os| c.abort_req(os, &cpl));
             }
             Opcode::AbortRplRss => {
                 let cpl = AbortRplRss::parse(b).expect("parses");
+                if let Some(Tid::Silent(..)) = self.tids.get(&cpl.tid) {
+                    return self.late(cpl.tid, Silent::aborted);
+                }
                 self.deliver(rxq, op, cpl.tid, |c, os| c.abort_rpl(os, &cpl));
             }
             op => panic!("{op:?} was not to come"),
@@ -79,6 +88,10 @@ impl World {
         f: impl FnOnce(&mut Conn<SimOs>, &mut SimOs) -> Outcome,
     ) {
         let Some(Tid::End(e)) = self.tids.get(&tid) else {
+            // As the module, which knows nobody of that tid.
+            if self.strays || matches!(self.tids.get(&tid), Some(Tid::Silent(..))) {
+                return;
+            }
             panic!("{op:?} for tid {tid}, which is nobody's");
         };
         let e = *e;

@@ -50,6 +50,8 @@ pub struct Book {
     pub count: usize,
     /// The connection is reset, and the adapter does not read from it any more.
     pub card_done: bool,
+    /// The adapter has not answered in time, once.
+    pub silent: bool,
 }
 
 /// Shared by an end's kernel, its jobs and its program.
@@ -61,13 +63,15 @@ impl Book {
         let rec = self.jobs.remove(&id);
         let rec = rec.unwrap_or_else(|| panic!("{id:?} ends twice (I1)"));
         assert!(
-            rec.refs == 0 || rec.leaving || self.card_done,
+            rec.refs == 0 || rec.leaving || self.card_done || r == Err(Errno::EIO),
             "{id:?} ends while mbufs refer to its pages (I3)"
         );
         assert_eq!(rec.watched, 0, "{id:?} ends while a worker looks at it");
         if let Ok(n) = r {
             assert!(n <= rec.len, "{id:?} got {n} of {} bytes (I2)", rec.len);
             assert_eq!(n, rec.done, "{id:?} says {n}, moved {} (I8)", rec.done);
+        } else if r == Err(Errno::EIO) {
+            assert!(self.silent, "{id:?} ends with EIO for no reason");
         } else {
             assert_eq!(
                 rec.done, 0,

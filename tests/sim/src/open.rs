@@ -113,6 +113,7 @@ impl World {
             retry_due: false,
             chains: 0,
             pumping: false,
+            due: None,
         });
         self.ends.len() - 1
     }

@@ -101,6 +101,12 @@ pub struct SimOs {
     pub kicked: bool,
     /// Pages or pods were not to be had: others shall let go of what they do not use.
     pub pressure: bool,
+    /// Milliseconds of uptime.
+    pub now_ms: u64,
+    /// Connections and pages kept for want of the adapter's last word.
+    pub orphaned: (i64, i64),
+    /// What the log says.
+    pub log: Vec<&'static str>,
     /// Counters.
     pub counters: [u64; Counter::Count as usize],
     /// The socket.
@@ -146,6 +152,9 @@ impl SimOs {
             retry: false,
             kicked: false,
             pressure: false,
+            now_ms: 0,
+            orphaned: (0, 0),
+            log: Vec::new(),
             counters: [0; Counter::Count as usize],
             grown_at: 0,
             sock: Sock {
@@ -295,7 +304,16 @@ impl Os for SimOs {
     fn kick_worker(&mut self) {
         self.kicked = true;
     }
-    fn complain(&mut self, _tid: u32, _why: &'static str) {}
+    fn complain(&mut self, _tid: u32, why: &'static str) {
+        self.log.push(why);
+    }
+    fn orphaned(&mut self, conns: i64, pages: i64) {
+        self.orphaned.0 += conns;
+        self.orphaned.1 += pages;
+    }
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
 
     fn count(&mut self, c: Counter, n: u64) {
         self.counters[c as usize] += n;

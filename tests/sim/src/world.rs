@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use t5sim::{Card, Nanos, TxQueue};
-use toehold_core::conn::{Conn, Outcome};
+use toehold_core::conn::{Conn, Outcome, Silent};
 use toehold_core::egress::Egress;
 use toehold_core::errno::Errno;
 use toehold_core::open::{ConnParams, MIN_RCV_WND};
@@ -136,6 +136,8 @@ pub struct End {
     pub(crate) retry_due: bool,
     pub(crate) chains: u32,
     pub(crate) pumping: bool,
+    /// Since when an answer of the adapter is due, ms.
+    pub(crate) due: Option<u64>,
 }
 
 pub(crate) enum Ev {
@@ -148,6 +150,8 @@ pub(crate) enum Ev {
     Hold(usize, Want<JobId>),
     Ready(usize, Want<JobId>, Held),
     Retry(usize),
+    /// An answer may be overdue.
+    Overdue(usize),
     /// The program's turn.
     App(usize),
     /// A read(2) that waited long enough gives up.
@@ -179,16 +183,20 @@ pub struct World {
     /// A budget shortage was made on purpose, or page faults were.
     pub short: Short,
     pub(crate) events: BTreeMap<(Nanos, u64), Ev>,
-    serial: u64,
+    pub(crate) serial: u64,
     pub(crate) tids: BTreeMap<u32, Tid>,
     pub(crate) pending: BTreeMap<u16, Pending>,
     pub(crate) listening: Vec<u16>,
     queue_due: BTreeMap<u16, bool>,
-    ppods: u32,
+    pub(crate) ppods: u32,
     /// Steps made.
     pub steps: u64,
     /// Programs' turns that are due.
     pub turns: VecDeque<usize>,
+    /// How long an answer of the adapter is waited for, ms; `None`: for ever.
+    pub bound: Option<u64>,
+    /// Messages may come for connections that are over.
+    pub strays: bool,
     /// Errors of the adapter's that the test made itself.
     pub allow_card_errors: bool,
 }
@@ -199,9 +207,14 @@ pub(crate) enum Held {
     Copy(Result<Vec<u8>, Errno>),
 }
 
+/// ns.
+pub(crate) const NS_PER_MS: Nanos = 1_000_000;
+
 pub(crate) enum Tid {
     Half(u16, ConnParams),
     End(usize),
+    /// Nobody; the adapter owes messages about it, for one that was handled by this queue.
+    Silent(Silent, usize),
 }
 
 /// The adapter's queue for a request of a connection with transmit queue `txq`.
@@ -247,6 +260,8 @@ impl World {
             ppods: n,
             steps: 0,
             turns: VecDeque::new(),
+            bound: None,
+            strays: false,
             allow_card_errors: false,
         }
     }
@@ -329,6 +344,7 @@ impl World {
                 let o = self.say(e, |conn, os| conn.retry(os));
                 self.finish(e, o);
             }
+            Ev::Overdue(e) => self.overdue(e),
             Ev::App(e) => self.turns.push_back(e),
             Ev::FileReady(e, file) => {
                 self.ends[e].os.sock.snd.ready(file);
@@ -419,7 +435,9 @@ impl World {
         e: usize,
         f: impl FnOnce(&mut Conn<SimOs>, &mut SimOs) -> R,
     ) -> R {
+        let now_ms = self.now / NS_PER_MS;
         let End { conn, os, tid, .. } = &mut self.ends[e];
+        os.now_ms = now_ms;
         if !os.limbo.is_empty() {
             let c = tid.and_then(|tid| self.card.connection(tid));
             let done = |c: t5sim::ConnInfo| {
@@ -462,6 +480,7 @@ impl World {
         if let Err(why) = end.conn.check_invariants(&end.os) {
             panic!("end {e}: {why}");
         }
+        self.watch(e);
         self.look_at_ended(e);
         self.user_pump(e);
         let End { conn, os, .. } = &mut self.ends[e];
@@ -486,9 +505,10 @@ impl World {
             self.ends[e].over = true;
             let tid = self.ends[e].tid.expect("a tid");
             self.tids.remove(&tid);
-            let mut b = [0; wire::TidRelease::LEN];
-            wire::TidRelease { tid }.emit(&mut b).expect("fits");
-            self.submit(self.egress(e, Queue::Ctrl), &b);
+            match o.silent {
+                Some(s) => drop(self.tids.insert(tid, Tid::Silent(s, e))),
+                None => self.release_tid(e, tid),
+            }
         }
         self.after(e);
     }
@@ -554,66 +574,6 @@ impl World {
             self.step();
         }
         self.now = end;
-    }
-
-    /// Run until nothing is left to happen, and no connection is left whose peer is gone: the
-    /// chip's timers (keepalive, FIN_WAIT_2) end those, and the model of the card has none.
-    pub fn run_dry(&mut self) {
-        let end = self.now + 600_000_000_000;
-        loop {
-            while self.step() {
-                assert!(self.now < end, "never comes to rest (I9)\n{}", self.story());
-            }
-            let alone = |c: &t5sim::ConnInfo| {
-                use t5sim::TcpState::{Aborting, Closed, TimeWait};
-                c.peer_tid.is_none() && !matches!(c.state, Aborting | Closed | TimeWait)
-            };
-            let Some(c) = self.card.connections().find(alone) else {
-                return;
-            };
-            assert!(self.card.link_reset(self.now, c.tid));
-        }
-    }
-
-    /// When all is over: nothing is left anywhere (I1, I4, I5).
-    pub fn check_empty(&mut self) {
-        for e in 0..self.ends.len() {
-            let end = &mut self.ends[e];
-            assert!(
-                end.os.book.borrow().jobs.is_empty(),
-                "end {e}: jobs left (I1)"
-            );
-            assert!(end.over || !end.up, "end {e}: the adapter still has it");
-            assert!(!end.os.tcb.attached, "end {e}: the kernel still has it");
-            assert!(end.conn.reap(&mut end.os), "end {e} cannot be freed");
-            assert!(
-                end.os.users.iter().all(|u| *u == 0),
-                "end {e}: users left (I5)"
-            );
-            assert!(end.os.wrs.is_empty());
-        }
-        let mem = self.mem.borrow();
-        assert_eq!(
-            (mem.wired(0), mem.wired(1)),
-            ((0, 0), (0, 0)),
-            "wired pages (I4)"
-        );
-        assert_eq!(mem.frames_wired(), 0, "wired frames (I4)");
-        assert_eq!(mem.kernel_pages(), 0, "mbufs");
-        drop(mem);
-        assert_eq!(
-            self.pods.borrow().region.available(),
-            self.ppods,
-            "page pods (I5)"
-        );
-        assert_eq!(
-            self.card.connections().count(),
-            0,
-            "connections of the card's"
-        );
-        let s = self.card.stats();
-        assert_eq!(s.tids_allocated, s.tids_freed, "tids (I5)");
-        self.bufs.check_idle();
     }
 
     /// For a failing test.

@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId, JobQueue, Os};
 use crate::pageset::Want;
 use crate::shared::Shared;
-use crate::tx::{Tx, TxFlags, seq_lt};
+use crate::tx::{Tx, seq_lt};
 
 /// Bytes of a job, copied.
 pub(super) struct Copied<M> {
@@ -63,9 +63,7 @@ impl<O: Os> Tx<O> {
         };
         if let Some((job, why)) = w.doomed {
             self.writes.end_job(os, job, why);
-            if self.flags.contains(TxFlags::ENDED) {
-                self.writes.finish(os);
-            }
+            self.finish_late(os);
         } else {
             match m {
                 // It may have ended short meanwhile.

@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::os::{Job, JobId, JobQueue, Os, PageKey};
 use crate::pageset::{MIN_SLOTS, Ticket, Want};
 use crate::shared::Shared;
-use crate::tx::{Tx, TxFlags};
+use crate::tx::Tx;
 
 /// Page sets left for reads.
 pub(super) const READ_SLOTS: usize = 4;
@@ -205,10 +205,10 @@ impl<O: Os> Tx<O> {
         let job = self.writes.parked.front()?;
         let (off, len) = piece(sh, job, job.slot()?)?;
         let next = off + len;
-        if next >= job.len() || self.writes.ahead == Some((job.id(), next)) {
+        if next >= job.len() || self.writes.ahead == Some((job.id(), (next / 4096) as u32)) {
             return None;
         }
-        self.writes.ahead = Some((job.id(), next));
+        self.writes.ahead = Some((job.id(), (next / 4096) as u32));
         let key = key_of(os, job, next, self.writes.span);
         Some((job.id(), os.lend(job), key))
     }
@@ -232,9 +232,7 @@ impl<O: Os> Tx<O> {
         let filled = sh.sets.fill(os, ticket, pages);
         if let Some((job, why)) = w.doomed {
             self.writes.end_job(os, job, why);
-            if self.flags.contains(TxFlags::ENDED) {
-                self.writes.finish(os);
-            }
+            self.finish_late(os);
         } else if !w.ahead {
             match filled {
                 Ok(slot) => {

@@ -67,6 +67,7 @@ fn the_check_sees_what_earlier_pieces_use() {
         (r, left.expect("an earlier piece"))
     };
     let (mut r, (slot, _)) = two_pieces();
+    let slot = slot.get() - 1;
     while r.os.slot_users(slot) > 0 {
         r.os.slot_unuse(slot);
     }

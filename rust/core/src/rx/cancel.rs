@@ -20,11 +20,11 @@ impl<O: Os> Rx<O> {
             let b = self.bufs.at_mut(i);
             match b.take() {
                 Buf::Posted(mut a) if a.job.id() == id => {
-                    a.stop = Some(Stop::Cancel);
+                    a.stop(Stop::Cancel);
                     *b = Buf::Posted(a);
                 }
                 Buf::Invalidating(mut a) if a.job.id() == id => {
-                    a.stop = Some(Stop::Cancel);
+                    a.stop(Stop::Cancel);
                     *b = Buf::Invalidating(a);
                 }
                 Buf::Landed(a, n, _) if a.job.id() == id => {

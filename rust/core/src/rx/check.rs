@@ -30,7 +30,7 @@ impl<O: Os> Rx<O> {
             if a.end > key.len || a.off > a.end || a.done() > a.off.max(a.end) {
                 return Err("a buffer is armed outside of its page set");
             }
-            if matches!(b, Buf::Invalidating(_)) && *self.replies.at(i) == 0 && !self.stopped {
+            if matches!(b, Buf::Invalidating(_)) && !*self.asked.at(i) && !self.stopped {
                 return Err("no reply is due to an invalidate");
             }
         }
@@ -45,8 +45,13 @@ impl<O: Os> Rx<O> {
         {
             return Err("received data is parked for nothing");
         }
-        if self.dead && !self.quiet() {
+        if self.dead && !(self.quiet() || self.orphans().next().is_some()) {
             return Err("reads outlive the connection");
+        }
+        for slot in self.orphans() {
+            if os.slot_users(slot) == 0 || sh.sets.pages(slot).is_none() {
+                return Err("pages are let go that the adapter may write to");
+            }
         }
         Ok(())
     }

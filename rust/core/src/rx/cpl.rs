@@ -2,6 +2,7 @@
 
 use super::Rx;
 use crate::ddp::{Buf, COOKIE_DDP0, Fate, Mode, Stop};
+use crate::done::CardDone;
 use crate::fault::BadCpl;
 use crate::os::Os;
 use crate::shared::Shared;
@@ -116,9 +117,9 @@ impl<O: Os> Rx<O> {
         if self.live_front() != Some(i) {
             return Err(BadCpl("DDP report for a buffer that is not being filled"));
         }
-        if !report.inv {
+        let Some(done) = CardDone::reported(report) else {
             return Err(BadCpl("DDP report leaves the buffer valid"));
-        }
+        };
         let n = end.wrapping_sub(sh.seq.rcv_nxt);
         let (room, passed) = self
             .bufs
@@ -131,7 +132,7 @@ impl<O: Os> Rx<O> {
         self.note_plain(os);
         Self::placed(sh, n);
         self.psh = report.psh;
-        self.land(i, n.saturating_add(passed), Fate::Report);
+        self.land(i, n.saturating_add(passed), Fate::Report, &done);
         self.pump(sh, os);
         self.credits(sh, os);
         os.publish(&sh.seq);
@@ -148,13 +149,14 @@ impl<O: Os> Rx<O> {
         os: &mut O,
         cpl: &wire::SetTcbRpl,
     ) -> Result<(), BadCpl> {
-        let failed = cpl.status != wire::CplStatus(0);
+        let done = CardDone::taken_back(cpl);
         // It is one reply less that is due, whatever it says: the tid waits for no more.
         if cpl.word == wire::W_T_FLAGS && cpl.cookie == COOKIE_DDP0 {
             if !core::mem::take(&mut self.enabling) {
                 return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
             }
-            if failed {
+            self.wait_on(os);
+            if done.is_none() {
                 return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
             }
             if self.dead {
@@ -168,25 +170,22 @@ impl<O: Os> Rx<O> {
             return Ok(());
         }
         let i = usize::from(cpl.cookie.wrapping_sub(COOKIE_DDP0));
-        let due = match i {
-            0 | 1 => self.replies.at(i).checked_sub(1),
-            _ => None,
-        };
-        let Some(due) = due else {
+        if i > 1 || !core::mem::take(self.asked.at_mut(i)) {
             return Err(BadCpl("CPL_SET_TCB_RPL to nothing"));
-        };
-        *self.replies.at_mut(i) = due;
-        if failed {
+        }
+        self.wait_on(os);
+        let Some(done) = done else {
             // Nobody knows what the adapter does with the buffer: it stays where it is until the
             // connection, which is reset now, is over.
             self.stop();
             return Err(BadCpl("CPL_SET_TCB_RPL with a failure"));
-        }
+        };
         if self.dead {
+            self.found(sh, os, i, &done);
             return Ok(());
         }
         self.note_plain(os);
-        self.taken_back(sh, i, cpl.oldval)?;
+        self.taken_back(sh, i, cpl.oldval, &done)?;
         self.pump(sh, os);
         self.credits(sh, os);
         os.publish(&sh.seq);
@@ -194,7 +193,13 @@ impl<O: Os> Rx<O> {
     }
 
     /// The reply about a buffer that was invalidated, with the old value of its TCB word.
-    fn taken_back(&mut self, sh: &mut Shared<O>, i: usize, oldval: u64) -> Result<(), BadCpl> {
+    fn taken_back(
+        &mut self,
+        sh: &mut Shared<O>,
+        i: usize,
+        oldval: u64,
+        done: &CardDone,
+    ) -> Result<(), BadCpl> {
         // If the buffer came back by itself meanwhile, all was said then.
         let Buf::Invalidating(a) = self.bufs.at(i) else {
             return Ok(());
@@ -214,17 +219,23 @@ impl<O: Os> Rx<O> {
         let passed = a.passed;
         let more = if self.lost { 0 } else { more };
         Self::placed(sh, more);
-        self.land(i, passed.saturating_add(more), fate);
+        self.land(i, passed.saturating_add(more), fate, done);
         Ok(())
     }
 
-    /// CPL_PEER_CLOSE. `rcv_nxt` is the CPL's, behind the FIN; what was placed in posted buffers
+    /// CPL_PEER_CLOSE. Its `rcv_nxt` is behind the FIN; what was placed in posted buffers
     /// before it is given, then all reads end with what they have (0: end of file). Also calls
     /// [`Os::rcv_cant_more`], when all data is where readers find it.
     ///
     /// # Errors
     /// [`BadCpl`]: a sequence number that cannot be.
-    pub fn peer_fin(&mut self, sh: &mut Shared<O>, os: &mut O, rcv_nxt: u32) -> Result<(), BadCpl> {
+    pub fn peer_fin(
+        &mut self,
+        sh: &mut Shared<O>,
+        os: &mut O,
+        cpl: &wire::PeerClose,
+    ) -> Result<(), BadCpl> {
+        let rcv_nxt = cpl.rcv_nxt;
         if self.dead {
             return Ok(());
         }
@@ -237,7 +248,7 @@ impl<O: Os> Rx<O> {
         sh.seq.rcv_nxt = rcv_nxt;
         self.fin = true;
         self.mode = Mode::Off;
-        self.land_all(n, Fate::Eof);
+        self.land_all(n, Fate::Eof, &CardDone::fin(cpl));
         self.pump(sh, os);
         os.publish(&sh.seq);
         Ok(())
@@ -275,10 +286,11 @@ impl<O: Os> Rx<O> {
     }
 
     /// The adapter writes no more to a live buffer, and placed `n` bytes there.
-    fn land(&mut self, i: usize, n: u32, fate: Fate) {
+    fn land(&mut self, i: usize, n: u32, fate: Fate, done: &CardDone) {
         let b = self.bufs.at_mut(i);
         *b = match b.take() {
             Buf::Posted(a) | Buf::Invalidating(a) => {
+                let a = a.back(done);
                 let cancelled = a.stop == Some(Stop::Cancel) && fate != Fate::Eof;
                 Buf::Landed(a, n, if cancelled { Fate::Cancel } else { fate })
             }
@@ -287,14 +299,14 @@ impl<O: Os> Rx<O> {
     }
 
     /// All live buffers land; `n` bytes fill them in their order.
-    fn land_all(&mut self, mut n: u32, fate: Fate) {
+    fn land_all(&mut self, mut n: u32, fate: Fate, done: &CardDone) {
         for i in [self.active, self.active ^ 1] {
             let b = self.bufs.at(i);
             if b.is_live() {
                 let (left, passed) = b.armed().map_or((0, 0), |a| (a.left(), a.passed));
                 let here = n.min(left);
                 n -= here;
-                self.land(i, here.saturating_add(passed), fate);
+                self.land(i, here.saturating_add(passed), fate, done);
             }
         }
     }
@@ -307,19 +319,19 @@ impl<O: Os> Rx<O> {
                 && a.stop.is_some()
             {
                 let here = n.min(a.left());
-                a.passed = a.passed.saturating_add(here);
+                a.pass(here);
                 n -= here;
             }
         }
     }
 
     /// The adapter has said its last word: bytes that the stream is past are the jobs'.
-    pub(super) fn land_passed(&mut self) {
+    pub(super) fn land_passed(&mut self, done: &CardDone) {
         for i in 0..2 {
             let b = self.bufs.at(i);
             if b.holds_passed() {
                 let passed = b.armed().map_or(0, |a| a.passed);
-                self.land(i, passed, Fate::Yield);
+                self.land(i, passed, Fate::Yield, done);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Rx;
 use crate::ddp::wrs::{self, Arm};
-use crate::ddp::{Armed, Buf, MAX_MOVE, Mode, Stop, page_off};
+use crate::ddp::{Armed, AtCard, Buf, MAX_MOVE, Mode, Stop, page_off};
 use crate::errno::Errno;
 use crate::os::{Job, JobQueue, Os};
 use crate::shared::Shared;
@@ -59,13 +59,10 @@ impl<O: Os> Rx<O> {
             && a.stop.is_none()
         {
             if push || avail >= a.end.saturating_sub(a.done()) {
-                a.stop = Some(Stop::Flush);
-            } else if avail != a.kept()
-                && a.room() > MAX_MOVE
-                && self.resynced != Some((a.job.id(), a.start))
-            {
-                self.resynced = Some((a.job.id(), a.start));
-                a.stop = Some(Stop::Resync);
+                a.stop(Stop::Flush);
+            } else if avail != a.kept() && a.room() > MAX_MOVE && self.resynced != Some(a.place()) {
+                self.resynced = Some(a.place());
+                a.stop(Stop::Resync);
             }
         }
     }
@@ -75,7 +72,7 @@ impl<O: Os> Rx<O> {
         if let Buf::Posted(a) = self.bufs.at_mut(i)
             && a.stop.is_none()
         {
-            a.stop = Some(why);
+            a.stop(why);
         }
     }
 
@@ -89,17 +86,20 @@ impl<O: Os> Rx<O> {
             let next = i == self.active && matches!(self.bufs.at(i ^ 1), Buf::Posted(_));
             let buf = wire::DdpBuf::from_index(i);
             if wrs::invalidate(sh, os, buf, next).is_err() {
+                self.wait(os);
+                self.mute = true;
                 os.retry_later();
                 return;
             }
-            let n = self.replies.at_mut(i);
-            *n = n.saturating_add(1);
+            self.wait(os);
+            *self.asked.at_mut(i) = true;
             let b = self.bufs.at_mut(i);
             *b = match b.take() {
                 Buf::Posted(a) => Buf::Invalidating(a),
                 other => other,
             };
         }
+        self.mute = false;
     }
 
     fn step(&mut self, sh: &mut Shared<O>, os: &mut O) -> Step {
@@ -154,7 +154,7 @@ impl<O: Os> Rx<O> {
             Mode::Requested => return Step::Done,
         }
         // Prefer buffer 0, unless a reply about it is still to come.
-        let free = |i: &usize| *self.replies.at(*i) == 0;
+        let free = |i: &usize| !*self.asked.at(*i);
         match [0, 1].into_iter().find(free) {
             Some(i) => self.post(sh, os, i, 0, true),
             None => Step::Done,
@@ -163,7 +163,7 @@ impl<O: Os> Rx<O> {
 
     /// One buffer is posted: post the first job behind it.
     fn step_second(&mut self, sh: &mut Shared<O>, os: &mut O, i: usize, kept: u32) -> Step {
-        if *self.replies.at(i) != 0 || self.stopped || os.dropped() {
+        if *self.asked.at(i) || self.stopped || os.dropped() {
             return Step::Done;
         }
         // What the buffer in front will leave in so_rcv, if it is filled.
@@ -297,7 +297,7 @@ impl<O: Os> Rx<O> {
             passed: 0,
             stop: None,
         });
-        *self.bufs.at_mut(i) = armed.map_or(Buf::Empty, Buf::Posted);
+        *self.bufs.at_mut(i) = armed.map_or(Buf::Empty, |a| Buf::Posted(AtCard::new(a)));
         Step::Again
     }
 }

@@ -61,6 +61,12 @@ pub struct TestOs {
     pub retry: bool,
     /// [`Os::kick_worker`] was called since the test cleared it.
     pub kicked: bool,
+    /// Pages kept for want of the adapter's word.
+    pub orphaned: i64,
+    /// Connections kept for that.
+    pub orphans: i64,
+    /// Milliseconds of uptime.
+    pub now: u64,
     /// Counters.
     pub counters: [u64; Counter::Count as usize],
 
@@ -170,6 +176,9 @@ impl TestOs {
             deny_ppods: false,
             retry: false,
             kicked: false,
+            now: 0,
+            orphaned: 0,
+            orphans: 0,
             counters: [0; Counter::Count as usize],
             rcv: VecDeque::new(),
             rcv_hiwat: 64 << 10,
@@ -367,6 +376,13 @@ impl Os for TestOs {
     }
     fn complain(&mut self, _tid: u32, _why: &'static str) {}
 
+    fn orphaned(&mut self, conns: i64, pages: i64) {
+        self.orphans += conns;
+        self.orphaned += pages;
+    }
+    fn now_ms(&self) -> u64 {
+        self.now
+    }
     fn count(&mut self, c: Counter, n: u64) {
         self.counters[c as usize] += n;
     }

@@ -9,6 +9,7 @@ mod fin;
 mod help;
 mod parked;
 mod shortage;
+mod silent;
 mod sizes;
 mod teardown;
 mod txcredits;

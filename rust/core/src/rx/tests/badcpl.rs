@@ -1,6 +1,7 @@
 //! What the adapter may not say. Each is refused, and nothing is lost or completed twice.
 
-use super::bench::Bench;
+use super::bench::{Bench, fin};
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Os};
@@ -17,7 +18,12 @@ fn refused(mut b: Bench, r: Result<(), BadCpl>) {
     r.unwrap_err();
     b.check();
     let before = b.os.completed.len();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNABORTED));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNABORTED),
+        &CardDone::for_test(),
+    );
     let mut due = Err(Errno::ECONNABORTED);
     for (_, r) in &b.os.completed[before..] {
         assert_eq!(*r, std::mem::replace(&mut due, Ok(0)));
@@ -155,13 +161,14 @@ fn fin_out_of_sequence() {
     for delta in [0, 4098, u32::MAX] {
         let mut b = posted();
         let nxt = b.sh.seq.rcv_nxt.wrapping_add(delta);
-        let r = b.rx.peer_fin(&mut b.sh, &mut b.os, nxt);
+        let r = b.rx.peer_fin(&mut b.sh, &mut b.os, &fin(nxt));
         refused(b, r);
     }
     let mut b = posted();
     let nxt = b.sh.seq.rcv_nxt.wrapping_add(4097);
-    b.rx.peer_fin(&mut b.sh, &mut b.os, nxt).unwrap();
-    let r = b.rx.peer_fin(&mut b.sh, &mut b.os, nxt.wrapping_add(1));
+    b.rx.peer_fin(&mut b.sh, &mut b.os, &fin(nxt)).unwrap();
+    let r =
+        b.rx.peer_fin(&mut b.sh, &mut b.os, &fin(nxt.wrapping_add(1)));
     refused(b, r);
 }
 
@@ -283,7 +290,7 @@ fn random_messages_never_panic() {
                         ..SetTcbRpl::default()
                     },
                 ),
-                _ if r.one_in(6) => rx.peer_fin(sh, os, seq),
+                _ if r.one_in(6) => rx.peer_fin(sh, os, &fin(seq)),
                 _ => {
                     rx.retry(sh, os);
                     Ok(())

@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::card::{Card, Cpl};
 use super::stream;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::fault::BadCpl;
 use crate::os::{Counter, Job, JobId};
@@ -109,7 +110,7 @@ impl Bench {
             Some(Cpl::Ddp(c)) => rx.rx_data_ddp(sh, os, &c)?,
             Some(Cpl::Complete(c)) => rx.rx_ddp_complete(sh, os, &c)?,
             Some(Cpl::Rpl(c)) => rx.set_tcb_rpl(sh, os, &c)?,
-            Some(Cpl::Fin(rcv_nxt)) => rx.peer_fin(sh, os, rcv_nxt)?,
+            Some(Cpl::Fin(rcv_nxt)) => rx.peer_fin(sh, os, &fin(rcv_nxt))?,
         }
         self.check();
         Ok(true)
@@ -233,8 +234,12 @@ impl Bench {
 
     /// The connection ends; everything must be given back.
     pub(super) fn finish(mut self) {
-        self.rx
-            .fail_all(&mut self.sh, &mut self.os, Some(Errno::ECONNRESET));
+        self.rx.fail_all(
+            &mut self.sh,
+            &mut self.os,
+            Some(Errno::ECONNRESET),
+            &CardDone::for_test(),
+        );
         self.check();
         assert!(self.rx.idle());
         assert_eq!(self.os.users, [0; crate::testos::SLOTS]);
@@ -260,5 +265,13 @@ pub(super) fn seeds(n: u64, f: impl Fn(&mut Rng) + std::panic::RefUnwindSafe) {
             std::eprintln!("failed with SEED={seed}");
             std::panic::resume_unwind(e);
         }
+    }
+}
+
+/// CPL_PEER_CLOSE.
+pub(super) fn fin(rcv_nxt: u32) -> wire::PeerClose {
+    wire::PeerClose {
+        tid: 0x123,
+        rcv_nxt,
     }
 }

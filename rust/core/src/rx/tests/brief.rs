@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::bench::{Bench, Read};
 use super::stream;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::{Counter, Job};
 
@@ -243,7 +244,12 @@ fn the_connection_goes_during_the_hold() {
     b.recv(100, true);
     let v = b.readv(&[60, 60]);
     let w = b.want().unwrap();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     assert!(b.pending(v.read) && !b.rx.idle());
     let pages = b.os.hold(&w);
     b.ready(w, pages);

@@ -2,6 +2,7 @@
 
 use super::bench::Bench;
 use super::stream;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::{Counter, JobId, Os};
 use wire::DdpBuf;
@@ -315,7 +316,12 @@ fn connection_lost_before_the_reply() {
     let r = b.read_new(4096);
     b.settle();
     assert!(b.cancel(r.id));
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     assert_eq!(b.os.result(r.id), Some(Err(Errno::ECONNRESET)));
     b.finish();
 }

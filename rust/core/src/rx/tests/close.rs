@@ -1,6 +1,7 @@
 //! FIN, RST, half-closed sockets (upstream hazard 10).
 
 use super::bench::Bench;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::Os;
 
@@ -199,7 +200,12 @@ fn reset_is_told_once() {
     let reads = [(); 5].map(|()| b.read_new(4096));
     b.settle();
     assert!(
-        b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET)),
+        b.rx.fail_all(
+            &mut b.sh,
+            &mut b.os,
+            Some(Errno::ECONNRESET),
+            &CardDone::for_test()
+        ),
         "so_error is not to be set"
     );
     let first = reads[0].id;
@@ -216,7 +222,12 @@ fn reset_with_bytes_copied_is_a_short_read() {
     b.recv(100, false);
     let (r0, r1) = (b.read_new(4096), b.read_new(4096));
     b.settle();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     b.expect(r0, 100);
     assert_eq!(b.os.result(r1.id), Some(Err(Errno::ECONNRESET)));
     b.finish();
@@ -227,7 +238,12 @@ fn reset_while_a_worker_holds_pages() {
     let mut b = Bench::new();
     let r = b.read_new(4096);
     let w = b.want().unwrap();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     assert!(b.pending(r) && !b.rx.idle());
     let pages = b.os.hold(&w);
     b.ready(w, pages);
@@ -246,7 +262,12 @@ fn reset_with_a_reader_inside() {
     b.card.recv(70, true);
     b.os.reader_inside = true;
     b.deliver();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     assert_eq!(b.os.result(r.id), Some(Err(Errno::ECONNRESET)));
     // The reader has it all.
     assert_eq!((b.os.rcv_avail(), b.os.discarded), (180, 0));
@@ -258,7 +279,7 @@ fn end_of_connection_without_an_error_is_end_of_file() {
     let mut b = Bench::ddp_on();
     let r = b.read_new(4096);
     b.settle();
-    b.rx.fail_all(&mut b.sh, &mut b.os, None);
+    b.rx.fail_all(&mut b.sh, &mut b.os, None, &CardDone::for_test());
     assert_eq!(b.os.result(r.id), EOF);
     b.finish();
 }
@@ -273,7 +294,12 @@ fn messages_after_the_end_are_ignored() {
     assert!(b.cancel(r.id));
     b.exec();
     b.card.fin();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     b.deliver();
     assert_eq!(b.os.discarded, 100);
     assert_eq!(b.os.completed.len(), 2);

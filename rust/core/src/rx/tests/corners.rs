@@ -3,6 +3,7 @@
 use super::bench::{Bench, SEQ};
 use super::stream;
 use crate::ddp::Buf;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::{Counter, Job};
 use crate::txcredits::RING;
@@ -10,7 +11,12 @@ use crate::txcredits::RING;
 #[test]
 fn a_dead_connection_declines_and_ignores() {
     let mut b = Bench::ddp_on();
-    b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     let job = b.os.job(0x1000, 100);
     let job = b.rx.aio_read(&mut b.sh, &mut b.os, job).unwrap_err();
     job.end();
@@ -46,7 +52,7 @@ fn the_connection_ends_before_the_enable_is_answered() {
     let mut b = Bench::new();
     b.read_new(100);
     b.settle_work();
-    b.rx.fail_all(&mut b.sh, &mut b.os, None);
+    b.rx.fail_all(&mut b.sh, &mut b.os, None, &CardDone::for_test());
     assert!(!b.rx.answered());
     b.settle();
     assert!(b.rx.answered());
@@ -337,7 +343,7 @@ fn broken_rules_are_noticed() {
 
     fn armed(b: &mut Bench, i: usize) -> &mut crate::ddp::Armed<crate::testos::TestJob> {
         match b.rx.bufs.at_mut(i) {
-            Buf::Posted(a) | Buf::Invalidating(a) => a,
+            Buf::Posted(a) | Buf::Invalidating(a) => a.armed_mut(),
             _ => panic!("a buffer is posted"),
         }
     }
@@ -381,9 +387,9 @@ fn broken_rules_are_noticed() {
     b.rx.dead = false;
 
     assert!(b.cancel(r.id));
-    *b.rx.replies.at_mut(i) = 0;
+    *b.rx.asked.at_mut(i) = false;
     assert!(bad(&b).contains("no reply is due"));
-    *b.rx.replies.at_mut(i) = 1;
+    *b.rx.asked.at_mut(i) = true;
     b.settle();
     assert_eq!(b.counter(Counter::CancelClean), 2);
     b.finish();
@@ -537,7 +543,12 @@ fn the_end_of_a_dropped_connection_tells_what_so_error_says() {
     b.settle();
     b.os.dropped = true;
     b.os.so_error = Some(Errno::ETIMEDOUT);
-    let told = b.rx.fail_all(&mut b.sh, &mut b.os, Some(Errno::ECONNRESET));
+    let told = b.rx.fail_all(
+        &mut b.sh,
+        &mut b.os,
+        Some(Errno::ECONNRESET),
+        &CardDone::for_test(),
+    );
     assert!(!told, "there is no tcp_drop to come");
     assert_eq!(b.os.result(r0.id), Some(Err(Errno::ETIMEDOUT)));
     assert_eq!(b.os.result(r1.id), Some(Ok(0)));

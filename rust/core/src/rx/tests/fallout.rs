@@ -7,6 +7,7 @@ use wire::{CplStatus, SetTcbRpl};
 
 use super::bench::Bench;
 use super::card::Cpl;
+use crate::done::CardDone;
 use crate::os::Os;
 
 /// Some page set has a user.
@@ -81,7 +82,7 @@ fn the_connection_ends_before_the_reply() {
     b.card.recv(70, false);
     b.deliver();
     assert!(b.pending(r));
-    b.rx.fail_all(&mut b.sh, &mut b.os, None);
+    b.rx.fail_all(&mut b.sh, &mut b.os, None, &CardDone::for_test());
     b.expect(r, 30);
     b.finish();
 }

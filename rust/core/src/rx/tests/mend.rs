@@ -1,6 +1,7 @@
 //! Memory that changes under reads: the program finds the bytes where it looks.
 
 use super::bench::Bench;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::Counter;
 
@@ -205,7 +206,7 @@ fn the_connection_goes_while_it_is_seen_to() {
     while b.deliver_one().unwrap() {}
     let w = b.want().unwrap();
     let (rx, sh, os) = (&mut b.rx, &mut b.sh, &mut b.os);
-    rx.fail_all(sh, os, Some(Errno::ECONNRESET));
+    rx.fail_all(sh, os, Some(Errno::ECONNRESET), &CardDone::for_test());
     assert_eq!(b.os.result(posted.id), Some(Err(Errno::ECONNRESET)));
     assert!(b.pending(r) && !b.rx.idle());
     let pages = b.os.hold(&w);

@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use super::bench::{Bench, Read, SEQ, seeds};
 use super::stream;
+use crate::done::CardDone;
 use crate::errno::Errno;
 use crate::os::{Counter, Job, JobId};
 use crate::pageset::Want;
@@ -321,7 +322,7 @@ impl Run {
             self.reset = true;
             self.b.card.out.clear();
             let (rx, sh, os) = (&mut self.b.rx, &mut self.b.sh, &mut self.b.os);
-            rx.fail_all(sh, os, Some(Errno::ECONNRESET));
+            rx.fail_all(sh, os, Some(Errno::ECONNRESET), &CardDone::for_test());
             self.judge();
             loop {
                 while let Some(w) = self.want.take().or_else(|| self.b.want()) {

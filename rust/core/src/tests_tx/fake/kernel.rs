@@ -49,6 +49,13 @@ impl Os for Fake {
     fn complain(&mut self, tid: u32, why: &'static str) {
         self.complaints.push((tid, why));
     }
+    fn orphaned(&mut self, conns: i64, pages: i64) {
+        self.orphans += conns;
+        self.orphaned += pages;
+    }
+    fn now_ms(&self) -> u64 {
+        self.now
+    }
     fn count(&mut self, c: Counter, n: u64) {
         self.counters[c as usize] += n;
     }

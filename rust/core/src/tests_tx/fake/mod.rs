@@ -104,6 +104,10 @@ pub(crate) struct Fake {
     pub(crate) wrs: Vec<Wr>,
     pub(crate) retries: u32,
     pub(crate) kicks: u32,
+    /// Milliseconds of uptime.
+    pub(crate) now: u64,
+    pub(crate) orphaned: i64,
+    pub(crate) orphans: i64,
     pub(crate) counters: Vec<u64>,
     /// What was said of the adapter's messages, and of which tid.
     pub(crate) complaints: Vec<(u32, &'static str)>,
@@ -182,6 +186,9 @@ impl Fake {
             wrs: Vec::new(),
             retries: 0,
             kicks: 0,
+            now: 0,
+            orphaned: 0,
+            orphans: 0,
             counters: vec![0; Counter::Count as usize],
             complaints: Vec::new(),
             ended: BTreeMap::new(),
