@@ -165,8 +165,9 @@ th_syncache_expand(struct th_tom *tom, struct mbuf *syn, uint32_t l3_off,
 		to.to_flags |= TOF_TS;
 		to.to_tsecr = ts;
 	}
+	/* Unless it says 1, so may be the listener's still. */
 	so = listener->inp_socket;
-	if (so == NULL || toe_syncache_expand(&inc, &to, &th, &so) == 0 ||
+	if (so == NULL || toe_syncache_expand(&inc, &to, &th, &so) != 1 ||
 	    so == NULL)
 		return (NULL);
 	inp = sotoinpcb(so);

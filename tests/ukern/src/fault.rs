@@ -47,7 +47,8 @@ pub(crate) fn shutdown() {
 /// Asked by a service at each call that may fail: should this one?
 ///
 /// Points: `malloc` (M_NOWAIT malloc), `uma` (M_NOWAIT uma_zalloc), `mbuf` (M_NOWAIT mbufs and
-/// clusters), `vmem`, `pages`, and whatever other modules name.
+/// clusters), `vmem`, `pages`, `toe_syncache_expand` (an ACK to be dropped: -1), and whatever other
+/// modules name.
 pub fn hit(point: &'static str) -> bool {
     STATE.with(|s| {
         let p = s.points.entry(point).or_default();

@@ -32,6 +32,8 @@ pub(crate) struct Fake {
     pub(crate) connect_answer: i32,
     /// pcbs tod_connect took, each with a reference.
     pub(crate) connecting: Vec<usize>,
+    /// What tod_syncache_respond answers; 0 sends the SYN|ACK.
+    pub(crate) respond_answer: i32,
     /// SYN|ACK packets.
     pub(crate) synacks: Vec<Vec<u8>>,
 }
@@ -173,7 +175,7 @@ mod tods {
         fake(|f| f.synacks.push(pkt));
         m::freem(mb);
         note("syncache_respond", None, String::new());
-        0
+        fake(|f| f.respond_answer)
     }
     pub(super) unsafe extern "C" fn offload_socket(
         _t: *mut sys::toedev,
@@ -321,6 +323,12 @@ pub(crate) fn up(inp: Kp<sys::inpcb>) {
     socket::isconnected(inp.so());
 }
 
+/// Takes a connection that the kernel did not offer. Its pcb is write-locked.
+pub(crate) fn adopt(inp: Kp<sys::inpcb>) {
+    crate::net::inpcb::hold(inp);
+    take(inp.tp());
+}
+
 /// The oldest attempt fails.
 pub(crate) fn fail(error: i32) {
     let inp: Kp<sys::inpcb> = Kp::new(fake(|f| f.connecting.remove(0)) as *mut _);
@@ -422,9 +430,20 @@ impl Syn {
         });
     }
 
+    /// The peer's reset, or what the driver makes up as one.
+    pub(crate) fn reset(&mut self) {
+        let (inc, th) = (Kp::new(&raw mut self.inc), Kp::new(&raw mut self.th));
+        Syn::in_stack(|| toecore::c::syncache_chkrst(inc, th, std::ptr::null_mut(), 0));
+    }
+
     /// The handshake's last ACK, `off` away from the right acknowledgement number.
     pub(crate) fn expand(&mut self, off: u32) -> (i32, *mut sys::socket) {
         let synack = fake(|f| f.synacks.last().cloned()).expect("a SYN|ACK");
+        self.expand_of(&synack, off)
+    }
+
+    /// The same for a certain SYN|ACK.
+    pub(crate) fn expand_of(&mut self, synack: &[u8], off: u32) -> (i32, *mut sys::socket) {
         let iss = u32::from_be_bytes([synack[24], synack[25], synack[26], synack[27]]);
         self.th.th_flags = sys::TH_ACK as u8;
         self.th.th_seq = 5001;
@@ -439,6 +458,6 @@ impl Syn {
                 Kp::new(&raw mut lso),
             )
         });
-        (r, if r == 1 { lso } else { std::ptr::null_mut() })
+        (r, lso)
     }
 }

@@ -144,7 +144,7 @@ fn fport(inp: Kp<sys::inpcb>) -> u16 {
 }
 
 /// A 4-tuple in network order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Tuple {
     pub(crate) laddr: u32,
     pub(crate) lport: u16,

@@ -36,6 +36,7 @@ use crate::proc::VnetId;
 use crate::{kpanic, sys, vnet};
 
 pub use ifconfig::IfInfo;
+pub use syncache::{BUCKET as SYNCACHE_BUCKET, Rules as SyncacheRules};
 
 pub(crate) fn exports() -> Vec<&'static [Export]> {
     vec![

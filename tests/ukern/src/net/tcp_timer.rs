@@ -1,5 +1,14 @@
 //! TCP's timers, as far as a connection without software retransmission needs them: keep-init,
-//! FIN_WAIT_2 and 2MSL. An offloaded connection has none of them.
+//! FIN_WAIT_2 and 2MSL.
+//!
+//! For an offloaded connection none is started or stopped, `tcp_timer_activate` sees to that. One
+//! that ran before it was offloaded goes off all the same.
+//!
+//! | simpler here than there | FreeBSD |
+//! |---|---|
+//! | one thread and one lock for all; a timer that was stopped does not run late | `tcp_timer_enter` (14, 15), `tcp_timer_stop` and its drain (12) |
+//! | no keepalive probes: an idle connection lives | `tcp_timer_keep` |
+//! | no retransmission, persist and delayed ACK timers, no maximum of unacknowledged time | `tcp_timer_rexmt`, `tcp_timer_persist`, `tcp_timer_delack` |
 
 use std::collections::BTreeMap;
 
@@ -92,7 +101,7 @@ fn fire(tp: Kp<sys::tcpcb>, which: u32) {
     let Some(inp) = inpcb::lock_found(tp.inp(), true) else {
         return;
     };
-    if inp.dropped() || tp.toe() {
+    if inp.dropped() {
         k::wunlock(inp.lock_rw());
         return;
     }

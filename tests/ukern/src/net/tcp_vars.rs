@@ -38,7 +38,8 @@ ints! {
     DROP_SYNFIN "drop_synfin" = 0;
     INITCWND_SEGMENTS "tcp_initcwnd_segments" = 10;
     TOLERATE_MISSING_TS "tcp_tolerate_missing_ts" = 0;
-    SYNCOOKIES "tcp_syncookies" = 0;
+    SYNCOOKIES "tcp_syncookies" = 1;
+    SYNCOOKIESONLY "tcp_syncookiesonly" = 0;
 }
 
 /// `tcp_protosw`, "shared for TOE": drivers copy it and put their own hooks in.

@@ -3,6 +3,7 @@
 mod active;
 mod passive;
 mod rest;
+mod syncache;
 
 use crate::kp::Kp;
 use crate::net::acc::InpExt;

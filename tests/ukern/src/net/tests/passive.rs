@@ -5,7 +5,7 @@ use crate::kp::Kp;
 use crate::net::acc::{InpExt, SocketExt, TcpcbExt};
 use crate::net::fake::{self, Syn, calls, count};
 use crate::net::{inpcb, k, socket};
-use crate::proc::{Errno, SockOpt, addr};
+use crate::proc::{SockOpt, addr};
 use crate::{sched, sys, vnet};
 
 fn child_pcb(so: *mut sys::socket) -> Kp<sys::inpcb> {
@@ -113,34 +113,6 @@ fn a_repeated_syn_is_answered_again_and_kept_once() {
         (5, 1)
     );
     assert_eq!(kern.syncache_count(), 0);
-    s.join();
-    end(kern);
-}
-
-#[test]
-fn a_bad_last_ack_makes_no_socket() {
-    let kern = start(16);
-    let s = server(&kern, 3, |p, l| {
-        p.set_nonblock(l, true).unwrap();
-        p.sleep(std::time::Duration::from_secs(1));
-        assert_eq!(p.accept(l), Err(Errno::EWOULDBLOCK));
-    });
-    kern.exec(|| {
-        let mut syn = Syn::new(4000, 80);
-        syn.add(1);
-        let mut other = Syn::new(4001, 80);
-        assert_eq!(other.expand(0).0, 0, "never seen");
-        syn.to.to_flags &= !sys::TOF_TS;
-        assert_eq!(
-            syn.expand(0).0,
-            -1,
-            "the timestamp it promised is missing: dropped silently"
-        );
-        syn.to.to_flags |= sys::TOF_TS;
-        assert_eq!(syn.expand(1).0, 0, "acknowledges what was not sent");
-        assert_eq!(syn.expand(0).0, 0, "and the entry is gone");
-    });
-    assert_eq!((count("offload_socket"), count("syncache_removed")), (0, 1));
     s.join();
     end(kern);
 }
