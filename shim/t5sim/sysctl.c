@@ -208,6 +208,8 @@ static const struct {
 	    "write a tid: the tag of its DDP buffer 1 is spoilt" },
 	{ "drop_next", T5SIM_FAULT_DROP,
 	    "write a number: the wire loses so many data segments" },
+	{ "find_lost", T5SIM_FAULT_FIND,
+	    "write any number: answers that were lost come after all" },
 };
 
 /* arg2: an index of ts_faults. */

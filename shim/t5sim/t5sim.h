@@ -73,6 +73,7 @@ uint64_t t5sim_card_next(const struct t5sim_card *);
 #define T5SIM_FAULT_STALE_TAG0	2	/* arg: a tid; the tag of its DDP buffer 0 */
 #define T5SIM_FAULT_STALE_TAG1	3	/*   or 1 is spoilt */
 #define T5SIM_FAULT_DROP	4	/* arg: lose that many data segments */
+#define T5SIM_FAULT_FIND	5	/* lost answers come after all */
 int t5sim_card_fault(struct t5sim_card *, uint64_t now, uint32_t fault,
     uint32_t arg);
 /* The card's own invariants: 0, or EIO and why in buf, a string. */

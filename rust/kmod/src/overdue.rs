@@ -14,6 +14,7 @@ use toehold_core::os::Queue;
 use crate::adapter::{Adapter, Tid};
 use crate::egress;
 use crate::owed::Owed;
+use crate::synqe::Synqe;
 use crate::toepcb::Toepcb;
 
 /// Longest time for which the retry task is sent away, milliseconds.
@@ -55,11 +56,17 @@ impl Adapter {
         self.watch.changed(None);
         let before = now.saturating_sub(bound);
         self.tids.each(|_, e| {
-            let Tid::Toep(t) = &*e else { return };
-            match t.side.due.since() {
-                Some(since) if since <= before => Toepcb::overdue(t, before),
-                Some(since) => self.watch(since),
-                None => {}
+            let since = match &*e {
+                Tid::Toep(t) => t.side.due.since(),
+                Tid::Synqe(s) => s.due.since(),
+                Tid::Releasing | Tid::Silent(_) => None,
+            };
+            match (&*e, since) {
+                (_, None) => {}
+                (_, Some(since)) if since > before => self.watch(since),
+                (Tid::Toep(t), _) => Toepcb::overdue(t, before),
+                (Tid::Synqe(s), _) => Synqe::overdue(s, self),
+                _ => {}
             }
         });
     }

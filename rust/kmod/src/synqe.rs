@@ -13,6 +13,7 @@ use kpi::mem::{Arc, Last, Room, Wait};
 use kpi::syn::{self, Expand};
 use kpi::tom::Class;
 use kpi::{Error, sys};
+use toehold_core::conn::Silent;
 use toehold_core::open::{ConnParams, PeerSyn, pass_accept_rpl};
 use toehold_core::os::Queue;
 use wire::{
@@ -22,6 +23,7 @@ use wire::{
 
 use crate::adapter::{Adapter, Extra, NotSent, Tid};
 use crate::connect;
+use crate::due::Due;
 use crate::egress;
 use crate::listen::Lctx;
 use crate::toepcb::{Reserved, Toepcb};
@@ -56,6 +58,8 @@ pub struct Synqe {
     responded: AtomicBool,
     /// We abort it; CPL_ABORT_RPL_RSS ends it.
     aborting: AtomicBool,
+    /// When our reset of it began.
+    pub due: Due,
     /// What is still to be sent, see [`owed`].
     owed: AtomicU8,
     // Used once, by the queue's thread.
@@ -177,6 +181,7 @@ fn offload(
         ts: AtomicU32::new(0),
         responded: AtomicBool::new(false),
         aborting: AtomicBool::new(false),
+        due: Due::default(),
         owed: AtomicU8::new(0),
         parts: kpi::cell::InpCell::new(g.inp(), |_| Parts {
             syn: None,
@@ -365,8 +370,27 @@ impl Synqe {
     /// Reset a half-open connection: FLOWC, then CPL_ABORT_REQ. Its reply ends it.
     pub fn abort(this: &Arc<Synqe>, adapter: &Adapter) {
         if !this.aborting.swap(true, Ordering::AcqRel) {
+            let now = adapter.tom.uptime_ms();
+            this.due.changed(Some(now));
             this.owe(adapter, owed::FLOWC | owed::REQ);
+            adapter.watch(now);
         }
+    }
+
+    /// Our reset was not answered in time. Nothing hangs on it but the tid, which is kept until it
+    /// is. Net epoch, no lock.
+    pub fn overdue(this: &Arc<Synqe>, adapter: &Adapter) {
+        adapter.tom.log(
+            c"no answer to the reset of a half-open connection",
+            u64::from(this.tid),
+            0,
+        );
+        this.forget();
+        let owed = Silent {
+            replies: 0,
+            abort: true,
+        };
+        adapter.done_with(this.tid, this.vi.txq, Some(owed));
     }
 
     /// The adapter says the connection is gone: it is owed an answer, whatever else.

@@ -7,8 +7,9 @@ use core::fmt::Write;
 
 use t5sim::{Card, Config, TxQueue};
 use toehold_sys::t5sim::{
-    T5SIM_FAULT_DDP_OFF, T5SIM_FAULT_DROP, T5SIM_FAULT_RESET, T5SIM_FAULT_STALE_TAG0,
-    T5SIM_FAULT_STALE_TAG1, T5SIM_Q_CTRL, T5SIM_Q_OFLD, t5sim_card, t5sim_info, ts_sink,
+    T5SIM_FAULT_DDP_OFF, T5SIM_FAULT_DROP, T5SIM_FAULT_FIND, T5SIM_FAULT_RESET,
+    T5SIM_FAULT_STALE_TAG0, T5SIM_FAULT_STALE_TAG1, T5SIM_Q_CTRL, T5SIM_Q_OFLD, t5sim_card,
+    t5sim_info, ts_sink,
 };
 
 use crate::aes;
@@ -184,6 +185,10 @@ pub(crate) unsafe extern "C" fn t5sim_card_fault(
         T5SIM_FAULT_STALE_TAG1 => card.stale_tag(arg, 1),
         T5SIM_FAULT_DROP => {
             card.drop_segments(arg);
+            true
+        }
+        T5SIM_FAULT_FIND => {
+            card.find_lost(now);
             true
         }
         _ => return EINVAL,

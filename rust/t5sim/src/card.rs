@@ -117,12 +117,13 @@ impl Card {
         if req.invalidates() {
             at = at.saturating_add(self.cfg.faults.invalidate_delay);
         }
-        if matches!(req, Req::AbortReq(_)) {
-            at = at.saturating_add(self.cfg.faults.abort_delay);
-        }
         let last = self.wrq_last.entry(q).or_default();
         at = at.max(*last);
         *last = at;
+        if matches!(req, Req::AbortReq(_)) {
+            // What is behind it in the queue is about others, and does not wait.
+            at = at.saturating_add(self.cfg.faults.abort_delay);
+        }
         self.events.push(at, Event::Wr(q, Box::new(req)));
         Ok(())
     }

@@ -97,7 +97,8 @@ fn unload_closes_listeners() {
 
 /// Some time after a peer has sent a SYN and was never heard of again, the module is unloaded.
 /// `adapter`: that still waits for the peer by then, and not the syncache alone.
-fn unload_half_open(seed: u64, after: std::time::Duration, adapter: bool) {
+/// `deaf`: it does not answer the reset.
+fn unload_half_open(seed: u64, after: std::time::Duration, adapter: bool, deaf: bool) {
     let bed = Bed::up(seed);
     bed.sim("wire_delay", 20_000_000);
     let server = bed.k.spawn(ProcConfig::vnet(SERVER), |p| {
@@ -128,7 +129,19 @@ fn unload_half_open(seed: u64, after: std::time::Duration, adapter: bool) {
     bed.sim("loss", 1_000_000);
     client.join();
     assert_eq!(half_open(&bed), adapter);
+    if deaf {
+        bed.set("answer_timeout", 5);
+        bed.sim("lose_abort_rpl", 1_000_000);
+        assert_eq!(bed.k.kldunload("toehold"), Err(Errno::EBUSY.0));
+        bed.k.run_for(10 * ukern::sched::SBT_1S);
+    }
     bed.k.kldunload("toehold").unwrap();
+    if deaf {
+        // The tid is taken for good, and t5sim loaded anew has all.
+        bed.k.run_for(60 * ukern::sched::SBT_1S);
+        server.join();
+        return;
+    }
     bed.k.run_for(60 * ukern::sched::SBT_1S);
     server.join();
     bed.sim("loss", 0);
@@ -139,14 +152,20 @@ fn unload_half_open(seed: u64, after: std::time::Duration, adapter: bool) {
 /// The adapter's half-open connection is reset, and the syncache's goes with it.
 #[test]
 fn unload_while_the_adapter_waits_for_the_last_ack() {
-    unload_half_open(9, std::time::Duration::from_millis(200), true);
+    unload_half_open(9, std::time::Duration::from_millis(200), true, false);
+}
+
+/// It does not answer the reset: that is waited for, but not for ever.
+#[test]
+fn unload_with_a_half_open_connection_and_no_answer() {
+    unload_half_open(12, std::time::Duration::from_millis(200), true, true);
 }
 
 /// The adapter has given up: the syncache does not wait longer, and no timer of it calls into a
 /// module that is gone.
 #[test]
 fn unload_after_the_adapter_gave_up_a_half_open_connection() {
-    unload_half_open(11, std::time::Duration::from_secs(1), false);
+    unload_half_open(11, std::time::Duration::from_secs(1), false, false);
 }
 
 /// Sockets of AF_INET6 have IPv4 connections, too, and keep their own protocol.

@@ -12,4 +12,5 @@ mod many;
 mod open;
 mod perf;
 mod rx;
+mod silent;
 mod tx;

@@ -9,6 +9,7 @@ mod help;
 mod pages;
 mod readers;
 mod shortage;
+mod silent;
 mod sizes;
 mod vectored;
 mod window;
