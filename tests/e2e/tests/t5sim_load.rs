@@ -113,7 +113,7 @@ fn the_toe_node_is_freebsds() {
             "{name} was written"
         );
     }
-    assert_eq!(have.len(), 13 + 15 + 16, "{have:?}");
+    assert_eq!(have.len(), 12 + 15 + 16, "{have:?}");
     for port in 0..2 {
         assert_eq!(number(&k, &format!("dev.cxl.{port}.nofldtxq")), 2);
         assert_eq!(
