@@ -159,7 +159,10 @@
  * may be stopped and restarted with the adapter, and finds the atid table made.
  */
 #if __FreeBSD_version >= 1402000
-#define TH_ULD_METHODS(on, off)	.uld_activate = (on), .uld_deactivate = (off)
+#define TH_HAVE_STOP
+#define TH_ULD_METHODS(on, off)	\
+	.uld_activate = (on), .uld_deactivate = (off), \
+	.uld_stop = th_stop, .uld_restart = th_restart
 #define TH_REGISTER_ULD(ui)	t4_register_uld((ui), ULD_TOM)
 #define TH_UNREGISTER_ULD(ui)	t4_unregister_uld((ui), ULD_TOM)
 #define TH_BASE_HAS_ATIDS

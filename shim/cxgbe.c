@@ -188,7 +188,7 @@ th_lowmem(void *arg, int flags)
 
 /* ---- Activation ---------------------------------------------------------- */
 
-static int
+int
 th_adapter_info(struct adapter *sc, struct th_adapter_info *ai)
 {
 	uint32_t psz;
@@ -231,7 +231,7 @@ th_adapter_info(struct adapter *sc, struct th_adapter_info *ai)
  * The tag mask tells the adapter which bits of a DDP tag are an offset in its
  * page-pod region: as many as the region's size has.
  */
-static void
+void
 th_set_tagmask(struct adapter *sc, uint32_t size)
 {
 

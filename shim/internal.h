@@ -88,6 +88,7 @@ struct th_tom {
 	eventhandler_tag exits, execs;
 
 	struct mtx l2_lock;
+	bool l2_stopped;		/* the adapter is */
 #define TH_L2_BUCKETS	64
 	LIST_HEAD(th_l2list, th_l2e) l2[TH_L2_BUCKETS];	/* next hops in use */
 	struct task l2_task;		/* tells of WRs that were not sent */
@@ -115,6 +116,11 @@ struct vmspace;
 /* cxgbe.c */
 int th_cxgbe_register(void);
 int th_cxgbe_unregister(void);
+int th_adapter_info(struct adapter *, struct th_adapter_info *);
+void th_set_tagmask(struct adapter *, uint32_t size);
+/* stop.c */
+int th_stop(struct adapter *);
+int th_restart(struct adapter *);
 /* stats.c */
 void th_stats_alloc(struct th_tom *);
 void th_stats_free(struct th_tom *);
@@ -138,6 +144,8 @@ void th_vm_unwatch(struct th_tom *);
 /* l2t.c */
 void th_l2_init(struct th_tom *);
 void th_l2_fini(struct th_tom *);
+void th_l2_stop(struct th_tom *);
+void th_l2_restart(struct th_tom *);
 void th_l2_update(struct toedev *, struct ifnet *, struct sockaddr *,
     uint8_t *, uint16_t);
 

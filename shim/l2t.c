@@ -174,11 +174,15 @@ th_l2_ask(struct th_tom *tom, struct th_l2e *e)
 	if (error == EWOULDBLOCK)
 		return (0);
 	mtx_lock(&tom->l2_lock);
-	e->refs++;
-	if (error == 0)
-		th_l2_resolved(tom, e, mac, vtag);
-	else
-		th_l2_unresolved(tom, e);
+	if (tom->l2_stopped)
+		e->state = TH_L2_FAILED;
+	else {
+		e->refs++;
+		if (error == 0)
+			th_l2_resolved(tom, e, mac, vtag);
+		else
+			th_l2_unresolved(tom, e);
+	}
 	mtx_unlock(&tom->l2_lock);
 	return (error);
 }
@@ -262,6 +266,50 @@ th_l2_get(struct th_tom *tom, void *ifp, uint32_t addr)
 	return (e);
 }
 
+/*
+ * The adapter stops.  What waits for a neighbour is forgotten with the opens and
+ * half-open connections that it was for; of what was refused before, they are
+ * told first.  May sleep.
+ */
+void
+th_l2_stop(struct th_tom *tom)
+{
+	struct th_l2wr *w;
+	struct th_l2e *e, *next;
+	u_int i;
+
+	mtx_lock(&tom->l2_lock);
+	tom->l2_stopped = true;
+	mtx_unlock(&tom->l2_lock);
+	taskqueue_drain(taskqueue_thread, &tom->l2_task);
+	mtx_lock(&tom->l2_lock);
+	for (i = 0; i < nitems(tom->l2); i++) {
+		LIST_FOREACH_SAFE(e, &tom->l2[i], link, next) {
+			/* Its next user asks anew. */
+			e->state = TH_L2_FAILED;
+			e->refs++;
+			while ((w = STAILQ_FIRST(&e->waiting)) != NULL) {
+				STAILQ_REMOVE_HEAD(&e->waiting, link);
+				free_wrqe(w->wr);
+				free(w, M_TOEHOLD);
+				th_l2_put(tom, e);
+			}
+			th_l2_put(tom, e);
+		}
+	}
+	mtx_unlock(&tom->l2_lock);
+}
+
+/* It works again, with an empty table of next hops. */
+void
+th_l2_restart(struct th_tom *tom)
+{
+
+	mtx_lock(&tom->l2_lock);
+	tom->l2_stopped = false;
+	mtx_unlock(&tom->l2_lock);
+}
+
 uint32_t
 th_l2_idx(struct th_l2e *e)
 {
@@ -293,7 +341,9 @@ th_l2_send(struct th_tom *tom, struct th_l2e *e, uint32_t ctrlq,
 
 	error = 0;
 	mtx_lock(&tom->l2_lock);
-	switch (e->state) {
+	if (tom->l2_stopped)
+		error = ENETDOWN;
+	else switch (e->state) {
 	case TH_L2_VALID:
 		t4_wrq_tx(tom->sc, wr);
 		break;
@@ -331,7 +381,7 @@ th_l2_update(struct toedev *tod, struct ifnet *ifp, struct sockaddr *sa,
 	tom = tod_th(tod);
 	mtx_lock(&tom->l2_lock);
 	e = th_l2_find(tom, ifp, ((struct sockaddr_in *)sa)->sin_addr.s_addr);
-	if (e != NULL) {
+	if (e != NULL && !tom->l2_stopped) {
 		e->refs++;
 		if (mac != NULL)
 			th_l2_resolved(tom, e, mac, vtag);

@@ -154,6 +154,16 @@ void toehold_stop_listeners(void *rs);
 int toehold_deactivate(void *rs);
 /* True while listeners or half-open entries are on their way out. */
 bool toehold_closing(void *rs);
+/*
+ * The adapter has stopped: it does no DMA, no toehold_cpl() comes or runs, and it
+ * will be reset.  Ends all that it was about: connections and their jobs with
+ * ECONNABORTED, opens by giving them to the kernel; listeners wait.  Net epoch.
+ */
+void toehold_stop(void *rs);
+/* It works again: listeners are told to it.  Net epoch. */
+void toehold_restart(void *rs);
+/* The adapter is as it was described to toehold_activate().  Any. */
+bool toehold_same_adapter(void *rs, const struct th_adapter_info *);
 /* Give the tables back; after a toehold_deactivate() that said 0. */
 void toehold_free(void *rs);
 /* A shortage may be over, something is to be torn down.  Task, net epoch. */

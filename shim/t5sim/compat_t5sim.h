@@ -78,6 +78,7 @@ int ts_media_ioctl(struct ifnet *, struct vi_info *, u_long, struct ifreq *);
  */
 #if __FreeBSD_version >= 1402000
 #define TS_BASE_HAS_ATIDS
+#define TS_HAVE_STOP
 #define TS_CLIP_IS_OPAQUE
 #define TS_ULD_ON(ui, sc)	((ui)->uld_activate(sc))
 #define TS_ULD_OFF(ui, sc)	((ui)->uld_deactivate(sc))

@@ -119,6 +119,8 @@ ts_engine_run(void *arg, int pending)
 	STAILQ_INIT(&cpls);
 	mbufq_init(&frames, INT_MAX);
 
+	if (ts_is_off(ts))
+		return;
 	ts_tid_release_deferred(ts);
 	sx_xlock(&ts->card_lock);
 	mtx_lock(&ts->pend_lock);
@@ -155,6 +157,38 @@ ts_engine_start(struct ts_softc *ts)
 	(void)taskqueue_start_threads(&ts->tq, 1, PI_NET, "t5sim");
 }
 
+/* What waits for the engine will never reach the card. */
+static void
+ts_engine_forget(struct ts_softc *ts)
+{
+	struct ts_wr_list wrs;
+	struct mbufq frames;
+	struct wrqe *wr;
+
+	STAILQ_INIT(&wrs);
+	mbufq_init(&frames, INT_MAX);
+	mtx_lock(&ts->pend_lock);
+	STAILQ_CONCAT(&wrs, &ts->pend_wr);
+	mbufq_concat(&frames, &ts->pend_frames);
+	memset(ts->tid_release, 0, howmany(ts->sc.tids.ntids, NBBY));
+	ts->n_tid_release = 0;
+	mtx_unlock(&ts->pend_lock);
+	while ((wr = STAILQ_FIRST(&wrs)) != NULL) {
+		STAILQ_REMOVE_HEAD(&wrs, link);
+		free_wrqe(wr);
+	}
+	mbufq_drain(&frames);
+}
+
+/* The adapter is marked as off: no CPL is delivered from here on. */
+void
+ts_engine_pause(struct ts_softc *ts)
+{
+
+	taskqueue_drain(ts->tq, &ts->run);
+	ts_engine_forget(ts);
+}
+
 /*
  * No interface is left that could send, no driver that could queue. What the card still
  * has to do is dropped with it.
@@ -162,7 +196,6 @@ ts_engine_start(struct ts_softc *ts)
 void
 ts_engine_stop(struct ts_softc *ts)
 {
-	struct wrqe *wr;
 
 	/*
 	 * From here on no run sets the callout again. The last tick may still start a
@@ -172,9 +205,5 @@ ts_engine_stop(struct ts_softc *ts)
 	taskqueue_drain(ts->tq, &ts->run);
 	callout_drain(&ts->tick);
 	taskqueue_free(ts->tq);
-	while ((wr = STAILQ_FIRST(&ts->pend_wr)) != NULL) {
-		STAILQ_REMOVE_HEAD(&ts->pend_wr, link);
-		free_wrqe(wr);
-	}
-	mbufq_drain(&ts->pend_frames);
+	ts_engine_forget(ts);
 }

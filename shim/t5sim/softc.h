@@ -71,6 +71,7 @@ struct ts_softc {
 	struct task run;
 	struct callout tick;
 	u_int stopping;
+	u_int off;		/* stopped, to be reset and restarted */
 
 	/* under pend_lock */
 	u_int wr_fail_nth;	/* every n-th start_wrq_wr fails; 0: none */
@@ -83,6 +84,7 @@ struct ts_softc {
 
 	/* written by the engine thread alone, or under pend_lock */
 	uint64_t n_wr_fail;
+	uint64_t n_wr_off;	/* came for the adapter while it was stopped */
 	uint64_t n_cpl_unhandled;
 	uint64_t n_cpl_badq;
 	uint64_t n_frames;
@@ -131,6 +133,7 @@ void ts_cpl_forget(void);
 void ts_engine_start(struct ts_softc *);
 void ts_engine_stop(struct ts_softc *);
 void ts_engine_kick(struct ts_softc *);
+void ts_engine_pause(struct ts_softc *);
 uint64_t ts_now(void);
 
 /* tid.c */
@@ -156,6 +159,14 @@ void ts_uld_modunload(void);
 bool ts_uld_any(void);
 void ts_publish(struct ts_softc *, bool on);
 int ts_toe_capability(struct vi_info *, bool);
+
+void ts_uld_stop(struct adapter *);
+void ts_uld_restart(struct adapter *);
+
+/* suspend.c */
+bool ts_is_off(struct ts_softc *);
+int ts_suspend(struct ts_softc *);
+int ts_resume(struct ts_softc *);
 
 /* clip.c */
 void ts_clip_init(struct ts_softc *);

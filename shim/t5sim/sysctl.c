@@ -232,6 +232,23 @@ ts_sysctl_fault(SYSCTL_HANDLER_ARGS)
 	return (rc);
 }
 
+#ifdef TS_HAVE_STOP
+static int
+ts_sysctl_stopped(SYSCTL_HANDLER_ARGS)
+{
+	struct ts_softc *ts = arg1;
+	int rc, val;
+
+	val = ts_is_off(ts);
+	rc = sysctl_handle_int(oidp, &val, 0, req);
+	if (rc != 0 || req->newptr == NULL)
+		return (rc);
+	if (val != 0 && val != 1)
+		return (EINVAL);
+	return (val != 0 ? ts_suspend(ts) : ts_resume(ts));
+}
+#endif
+
 static int
 ts_sysctl_check(SYSCTL_HANDLER_ARGS)
 {
@@ -282,6 +299,10 @@ ts_sysctl_sim(struct ts_softc *ts, struct sysctl_oid_list *root)
 	} own[] = {
 		{ "wr_start_failures", &ts->n_wr_fail,
 		    "work requests refused by wr_fail_nth" },
+#ifdef TS_HAVE_STOP
+		{ "wr_while_stopped", &ts->n_wr_off,
+		    "work requests that came while the adapter was stopped" },
+#endif
 		{ "cpls_unhandled", &ts->n_cpl_unhandled,
 		    "CPLs no driver had a handler for" },
 		{ "cpls_bad_queue", &ts->n_cpl_badq,
@@ -304,6 +325,11 @@ ts_sysctl_sim(struct ts_softc *ts, struct sysctl_oid_list *root)
 		SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, ts_faults[i].name,
 		    CTLTYPE_INT | RW, ts, i, ts_sysctl_fault, "I",
 		    ts_faults[i].descr);
+#ifdef TS_HAVE_STOP
+	SYSCTL_ADD_PROC(ctx, sim, OID_AUTO, "stopped", CTLTYPE_INT | RW, ts, 0,
+	    ts_sysctl_stopped, "I",
+	    "1: the adapter stops and is reset; 0: it works again");
+#endif
 	SYSCTL_ADD_UINT(ctx, sim, OID_AUTO, "l2t_size", RD,
 	    &ts->sc.l2t->l2t_size, 0, "entries of the L2 table");
 	SYSCTL_ADD_UINT(ctx, sim, OID_AUTO, "l2t_free", RD,

@@ -76,6 +76,8 @@ uint64_t t5sim_card_next(const struct t5sim_card *);
 #define T5SIM_FAULT_FIND	5	/* lost answers come after all */
 int t5sim_card_fault(struct t5sim_card *, uint64_t now, uint32_t fault,
     uint32_t arg);
+/* As when it was made, but for knobs and statistics: nothing of before is left in it. */
+void t5sim_card_reset(struct t5sim_card *, uint64_t now);
 /* The card's own invariants: 0, or EIO and why in buf, a string. */
 int t5sim_card_check(const struct t5sim_card *, char *buf, size_t len);
 /*

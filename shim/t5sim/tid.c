@@ -79,7 +79,7 @@ alloc_atid(struct adapter *sc, void *ctx)
 
 	atid = -1;
 	mtx_lock(&t->atid_lock);
-	e = t->afree;
+	e = ts_is_off(ts_of(sc)) ? NULL : t->afree;
 	if (e != NULL) {
 		t->afree = e->next;
 		e->data = ctx;

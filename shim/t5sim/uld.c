@@ -178,6 +178,33 @@ t4_deactivate_uld(struct adapter *sc, int id)
 	return (rc);
 }
 
+#ifdef TS_HAVE_STOP
+/* Inside a synchronized operation, as are activation and its end. */
+void
+ts_uld_stop(struct adapter *sc)
+{
+	u_int i;
+
+	sx_slock(&ts_uld_lock);
+	for (i = 0; i < nitems(ts_ulds); i++)
+		if (uld_active(sc, i) && ts_ulds[i].ui->uld_stop != NULL)
+			(void)ts_ulds[i].ui->uld_stop(sc);
+	sx_sunlock(&ts_uld_lock);
+}
+
+void
+ts_uld_restart(struct adapter *sc)
+{
+	u_int i;
+
+	sx_slock(&ts_uld_lock);
+	for (i = 0; i < nitems(ts_ulds); i++)
+		if (uld_active(sc, i) && ts_ulds[i].ui->uld_restart != NULL)
+			(void)ts_ulds[i].ui->uld_restart(sc);
+	sx_sunlock(&ts_uld_lock);
+}
+#endif
+
 int
 uld_active(struct adapter *sc, int id)
 {

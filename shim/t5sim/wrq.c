@@ -58,6 +58,12 @@ ts_wrq_flush(struct ts_softc *ts, struct sge_wrq *wrq)
 	mtx_assert(&wrq->eq.eq_lock, MA_OWNED);
 	any = false;
 	mtx_lock(&ts->pend_lock);
+	while (ts->off != 0 && (wr = STAILQ_FIRST(&wrq->wr_list)) != NULL &&
+	    wr->wr_len > 0) {
+		STAILQ_REMOVE_HEAD(&wrq->wr_list, link);
+		free_wrqe(wr);
+		ts->n_wr_off++;
+	}
 	while ((wr = STAILQ_FIRST(&wrq->wr_list)) != NULL && wr->wr_len > 0) {
 		STAILQ_REMOVE_HEAD(&wrq->wr_list, link);
 		STAILQ_INSERT_TAIL(&ts->pend_wr, wr, link);
@@ -91,7 +97,8 @@ start_wrq_wr(struct sge_wrq *wrq, int len16, struct wrq_cookie *cookie)
 	struct wrqe *wr;
 
 	ts = ts_of(wrq->adapter);
-	if (len16 <= 0 || len16 * 16 > SGE_MAX_WR_LEN || ts_wr_shortage(ts))
+	if (len16 <= 0 || len16 * 16 > SGE_MAX_WR_LEN || ts_is_off(ts) ||
+	    ts_wr_shortage(ts))
 		return (NULL);
 	wr = alloc_wrqe(len16 * 16, wrq);
 	if (wr == NULL)

@@ -235,6 +235,30 @@ impl<O: Os> Conn<O> {
         Outcome::NONE
     }
 
+    /// The adapter has stopped: from here on it reaches no memory and says nothing, and of what it
+    /// was asked none will be answered. Jobs end with ECONNABORTED, and so does the socket.
+    pub fn adapter_stopped(&mut self, os: &mut O) -> Outcome {
+        let due = !self.over() || !self.rx.answered();
+        self.rx.forget_replies();
+        if self.over() {
+            return Outcome {
+                final_cpl: due,
+                ..Outcome::NONE
+            };
+        }
+        if !self.flags.contains(Flags::ESTABLISHED) {
+            return Outcome::NONE;
+        }
+        let told = self.flags.contains(Flags::ABORT) || self.gone(os);
+        let why = *self.why.get_or_insert(Errno::ECONNABORTED);
+        self.flags
+            .remove(Flags::REQ_OWED | Flags::REQ_SENT | Flags::RPL_OWED);
+        self.flags |= Flags::ABORT | Flags::LAST;
+        self.tx.stop(os, why);
+        self.rx.stop();
+        self.finish(os, if told { End::None } else { End::Drop(why) })
+    }
+
     /// Both FINs acknowledged?
     fn maybe_final(&mut self, os: &mut O, end: End) -> Outcome {
         if self.flags.contains(Flags::PEER_FIN | Flags::FIN_ACKED) {

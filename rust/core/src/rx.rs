@@ -238,6 +238,12 @@ impl<O: Os> Rx<O> {
         self.replies_due() == 0
     }
 
+    /// The adapter has stopped: no reply will come.
+    pub(crate) fn forget_replies(&mut self) {
+        self.replies = Pair::default();
+        self.enabling = false;
+    }
+
     /// No job is here and no payload waits to be settled.
     fn quiet(&self) -> bool {
         self.queue.is_empty()

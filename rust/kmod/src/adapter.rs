@@ -113,6 +113,8 @@ pub struct Adapter {
     pub(crate) silent: AtomicU32,
     /// Uptime in milliseconds at which some answer of the adapter's may be overdue.
     pub(crate) watch: Due,
+    /// It does nothing and hears nothing ([`crate::stop`]).
+    stopped: AtomicBool,
 }
 
 impl Last for Adapter {}
@@ -154,6 +156,7 @@ impl Adapter {
             given: AtomicBool::new(false),
             silent: AtomicU32::new(0),
             watch: Due::default(),
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -166,6 +169,28 @@ impl Adapter {
             tx_zcopy_min: u32::try_from(t.tx_zcopy_min).unwrap_or(0),
             cache: t.ddp_cache.clamp(0, SLOTS as i32) as u16,
         }
+    }
+
+    /// It is stopped. Whoever puts something in a table looks afterwards.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Only [`crate::stop`] says so.
+    pub fn set_stopped(&self, stopped: bool) {
+        self.stopped.store(stopped, Ordering::SeqCst);
+    }
+
+    /// It is what `info` says, as far as tables and page pods are made for that.
+    pub fn same(&self, info: &sys::th_adapter_info) -> bool {
+        let key = |i: &sys::th_adapter_info| {
+            (
+                [i.chip, i.tid_base, i.ntids, i.stid_base, i.nstids, i.natids],
+                [i.ddp_start, i.ddp_size],
+                i.page_shift,
+            )
+        };
+        key(&self.info) == key(info)
     }
 
     /// Count an event of the module's own.
@@ -284,7 +309,7 @@ impl Adapter {
     /// Give a tid back to the adapter. If that cannot be sent now the tid stays taken until it
     /// can.
     pub fn release_tid(&self, tid: u32) {
-        if self.send_tid_release(tid) != Err(NotSent::NoWr) {
+        if self.stopped() || self.send_tid_release(tid) != Err(NotSent::NoWr) {
             return;
         }
         if let Ok(e) = Arc::new(Wait::No, || Tid::Releasing) {

@@ -80,6 +80,9 @@ pub fn connect(
     vi: &sys::th_vi,
     nexthop: u32,
 ) -> Result<(), Error> {
+    if adapter.stopped() {
+        return Err(Error::ENXIO);
+    }
     let l2 = L2::get(adapter.tom, vi, nexthop)?;
     let mem = Reserved::new(adapter, Class::Active)?;
     let entry = Arc::<Tid>::reserve(Wait::No)?;
@@ -118,10 +121,18 @@ pub fn connect(
         },
         None => Err(Error(22)),
     };
-    if let Err(e) = sent {
+    // Who takes the atid back sees to the end. The adapter may have stopped: then it is
+    // adapter_stopped(), which waits for the lock if it was so fast.
+    let undone = match sent {
+        Ok(()) if !adapter.stopped() => None,
+        Ok(()) => Some(Error::ENXIO),
+        Err(e) => Some(e),
+    };
+    if let Some(e) = undone
+        && adapter.atids.take(atid).is_some()
+    {
         Toepcb::detach(&toep, g);
         g.locked().unoffload();
-        drop(adapter.atids.take(atid));
         adapter.tom.atid_free(atid);
         return Err(e);
     }
@@ -184,6 +195,15 @@ pub fn unsent(adapter: &Arc<Adapter>, atid: u32) {
     if let Some(toep) = adapter.atids.take(atid) {
         adapter.tom.atid_free(atid);
         fail(adapter, &toep, Errno::EHOSTUNREACH);
+    }
+}
+
+/// The adapter has stopped ([`crate::stop`]): the kernel's own stack opens the connection. Net
+/// epoch, no lock.
+pub fn adapter_stopped(adapter: &Arc<Adapter>, atid: u32) {
+    if let Some(toep) = adapter.atids.take(atid) {
+        adapter.tom.atid_free(atid);
+        fail(adapter, &toep, Errno::EAGAIN);
     }
 }
 

@@ -27,6 +27,10 @@ pub const MAX_CPL: usize = 64;
 /// A CPL. `b` is it, from its opcode on; `m` is the payload's chain, which begins with the CPL
 /// again and has `len` bytes in its first mbuf.
 pub fn cpl(adapter: &Arc<Adapter>, b: &[u8], len: usize, m: Option<Mbuf>) {
+    if adapter.stopped() {
+        // Of before: there is nobody any more whom it could be for.
+        return;
+    }
     if let Err(e) = route(adapter, b, len, m) {
         let op = b.first().copied().unwrap_or(0);
         let what = match e {

@@ -19,7 +19,7 @@ use crate::aioq::{self, Op};
 use crate::listen;
 use crate::synqe::{self, SYNACK, Synqe};
 use crate::toepcb::{Side, Toepcb};
-use crate::{connect, dispatch};
+use crate::{connect, dispatch, stop};
 
 const EINVAL: i32 = 22;
 const EBUSY: i32 = 16;
@@ -114,6 +114,30 @@ extern "C" fn toehold_deactivate(rs: *mut c_void) -> i32 {
 extern "C" fn toehold_closing(rs: *mut c_void) -> bool {
     // SAFETY: as in toehold_connections().
     unsafe { adapter(rs) }.is_some_and(|a| listen::closing(&a))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn toehold_stop(rs: *mut c_void) {
+    // SAFETY: as in toehold_connections().
+    if let Some(a) = unsafe { adapter(rs) } {
+        stop::stop(&a);
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn toehold_restart(rs: *mut c_void) {
+    // SAFETY: as in toehold_connections().
+    if let Some(a) = unsafe { adapter(rs) } {
+        stop::restart(&a);
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn toehold_same_adapter(rs: *mut c_void, info: *const th_adapter_info) -> bool {
+    // SAFETY: C passes a valid structure, constant during the call.
+    let info = unsafe { &*info };
+    // SAFETY: as in toehold_connections().
+    unsafe { adapter(rs) }.is_some_and(|a| a.same(info))
 }
 
 #[unsafe(no_mangle)]

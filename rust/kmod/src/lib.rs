@@ -36,6 +36,7 @@ pub mod kos;
 pub mod listen;
 pub mod overdue;
 mod owed;
+pub mod stop;
 pub mod synqe;
 pub mod tids;
 pub mod toepcb;

@@ -24,6 +24,8 @@ mod state {
     pub(super) const CLOSE_OWED: u8 = 3;
     /// It is out.
     pub(super) const CLOSING: u8 = 4;
+    /// The adapter is stopped and will be asked to listen when it restarts.
+    pub(super) const PARKED: u8 = 5;
 }
 
 /// A listener.
@@ -81,6 +83,7 @@ impl Lctx {
         match self.state.load(Ordering::Acquire) {
             state::OPENING => self.set(state::UNWANTED),
             state::OPEN => self.send_close(),
+            state::PARKED => drop(self.adapter.stids.take(self.stid())),
             _ => {}
         }
     }
@@ -105,7 +108,6 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
     if known {
         return Ok(());
     }
-    let t = g.locked().tuple();
     let lctx = Arc::new(Wait::No, || Lctx {
         adapter: adapter.clone(),
         vnet: g.inp().vnet(),
@@ -121,35 +123,82 @@ pub fn start(adapter: &Arc<Adapter>, g: &InpGuard, vi: &sys::th_vi) -> Result<()
         .claim(lctx.clone())
         .map_err(|_| Error::ENOMEM)?;
     lctx.stid.call_once(|| stid);
-    let opt1 = wire::Opt1 {
-        conn_policy: ConnPolicy::Ask,
-        syn_rss_queue: Some(vi.rxq_abs),
-    };
-    let req = PassOpenReq {
-        stid: lctx.stid(),
-        local_port: u16::from_be(t.lport),
-        peer_port: 0,
-        local_ip: u32::from_be(t.laddr),
-        peer_ip: 0,
-        opt0: Opt0 {
-            tx_chan: vi.tx_chan,
-            ..Opt0::default()
+    lctx.open(g).inspect_err(|_| drop(adapter.stids.take(stid)))
+}
+
+impl Lctx {
+    /// CPL_PASS_OPEN_REQ, unless the adapter is stopped.
+    fn open(&self, g: &InpGuard) -> Result<(), Error> {
+        let adapter = &self.adapter;
+        if adapter.stopped() {
+            self.set(state::PARKED);
+            return Ok(());
         }
-        .to_bits(),
-        opt1: opt1.to_bits().map_err(|_| Error(22))?,
-    };
-    let mut buf = [0; PassOpenReq::LEN];
-    let sent = adapter.send(egress::CTRL, &mut buf, lctx.stid(), |b| req.emit(b));
-    if let Err(e) = sent {
-        if e == NotSent::NoWr {
-            adapter
-                .tom
-                .log(c"no work request to listen with", u64::from(lctx.stid()), 0);
+        let (t, vi) = (g.locked().tuple(), &self.vi);
+        let opt1 = wire::Opt1 {
+            conn_policy: ConnPolicy::Ask,
+            syn_rss_queue: Some(vi.rxq_abs),
+        };
+        let req = PassOpenReq {
+            stid: self.stid(),
+            local_port: u16::from_be(t.lport),
+            peer_port: 0,
+            local_ip: u32::from_be(t.laddr),
+            peer_ip: 0,
+            opt0: Opt0 {
+                tx_chan: vi.tx_chan,
+                ..Opt0::default()
+            }
+            .to_bits(),
+            opt1: opt1.to_bits().map_err(|_| Error::EINVAL)?,
+        };
+        let mut buf = [0; PassOpenReq::LEN];
+        let sent = adapter.send(egress::CTRL, &mut buf, self.stid(), |b| req.emit(b));
+        match sent {
+            Ok(()) => Ok(()),
+            Err(NotSent::NoWr) if self.is(state::PARKED) => Ok(()),
+            Err(e) => {
+                if e == NotSent::NoWr {
+                    adapter
+                        .tom
+                        .log(c"no work request to listen with", u64::from(self.stid()), 0);
+                }
+                Err(e.errno())
+            }
         }
-        drop(adapter.stids.take(stid));
-        return Err(e.errno());
     }
-    Ok(())
+
+    /// The adapter works again.
+    fn open_again(&self) -> Result<(), Error> {
+        let _vnet = self.vnet.enter();
+        let g = self.inp.inp().lock();
+        if g.locked().dropped() || !self.is(state::PARKED) {
+            return Err(Error::ENOENT);
+        }
+        self.set(state::OPENING);
+        self.open(&g)
+    }
+}
+
+/// The adapter has stopped ([`crate::stop`]): it listens no more, and is asked to when it
+/// restarts. What was on its way out is gone.
+pub fn park_all(adapter: &Adapter) {
+    adapter.stids.each(|stid, l| {
+        if l.is(state::OPENING) || l.is(state::OPEN) {
+            l.set(state::PARKED);
+        } else if !l.is(state::PARKED) {
+            drop(adapter.stids.take(stid));
+        }
+    });
+}
+
+/// The adapter works again: have it listen. No lock held.
+pub fn start_again(adapter: &Adapter) {
+    adapter.stids.each(|stid, l| {
+        if l.open_again().is_err() {
+            drop(adapter.stids.take(stid));
+        }
+    });
 }
 
 /// `tod_listen_stop`. INP of the listener held.

@@ -479,6 +479,13 @@ impl Synqe {
     }
 }
 
+/// The adapter has stopped ([`crate::stop`]): nothing is owed to it. Net epoch, no lock.
+pub fn adapter_stopped(synqe: &Arc<Synqe>) {
+    synqe.aborting.store(true, Ordering::Release);
+    synqe.owed.store(0, Ordering::Release);
+    synqe.forget();
+}
+
 /// CPL_ABORT_REQ_RSS for a half-open connection.
 pub fn abort_req(adapter: &Adapter, synqe: &Arc<Synqe>, cpl: &AbortReqRss) {
     if !cpl.status.is_neg_advice() {

@@ -428,6 +428,14 @@ impl Toepcb {
         }
     }
 
+    /// The adapter has stopped ([`crate::stop`]). Net epoch, no lock.
+    pub fn adapter_stopped(this: &Arc<Toepcb>) {
+        let _vnet = this.vnet.enter();
+        let mut g = this.inp().lock();
+        let o = Self::run(this, &mut g, |conn, os| conn.adapter_stopped(os));
+        Self::finish(this, g, o.unwrap_or_default());
+    }
+
     /// TCP_NODELAY changed.
     pub fn nodelay(this: &Arc<Toepcb>, g: &mut InpGuard, on: bool) {
         let _ = Self::run(this, g, |conn, _| conn.set_nagle(!on));

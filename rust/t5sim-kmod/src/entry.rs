@@ -199,6 +199,16 @@ pub(crate) unsafe extern "C" fn t5sim_card_fault(
 /// See `t5sim.h`.
 ///
 /// # Safety
+/// The card lock is held.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn t5sim_card_reset(card: *mut t5sim_card, now: u64) {
+    // SAFETY: a live card, and the card lock, by this function's contract.
+    unsafe { exclusive(card) }.reset(now);
+}
+
+/// See `t5sim.h`.
+///
+/// # Safety
 /// The card lock is held; `buf` has `len` bytes that may be written.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn t5sim_card_check(

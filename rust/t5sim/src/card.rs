@@ -97,6 +97,30 @@ impl Card {
         })
     }
 
+    /// A reset of the whole adapter: no connection, listener, next hop or page pod of before is
+    /// left, nothing is on its way, and no memory of the host is reached for it any more. What
+    /// was set and counted stays.
+    pub fn reset(&mut self, now: Nanos) {
+        self.now = self.now.max(now);
+        self.events = Events::default();
+        self.conns.fill_with(|| None);
+        self.free_tids.clear();
+        self.free_tids.extend(0..self.cfg.ntids);
+        self.by_tuple.clear();
+        self.atids.clear();
+        self.listeners.clear();
+        self.l2t.clear();
+        self.timewait.clear();
+        self.timewait_order.clear();
+        self.pods = PodMemory::new(self.cfg.ppods, self.cfg.ddp_start, self.cfg.page_shifts);
+        self.links = [Link::default(), Link::default()];
+        self.ring.iter_mut().for_each(VecDeque::clear);
+        self.ring_due = [false; 2];
+        self.wrq_last.clear();
+        self.rxq_last.clear();
+        self.drop_next = 0;
+    }
+
     /// Puts one whole work request on a queue. It runs `wr_delay` (and jitter) later, after every
     /// earlier request of the same queue. The bytes are copied; what an SGL points to is not.
     ///

@@ -14,6 +14,7 @@ pub(crate) mod rig;
 mod rng;
 mod schedule;
 mod sgl;
+mod stopped;
 mod tls;
 mod unbuilt;
 mod window;

@@ -16,5 +16,6 @@ mod end;
 mod module;
 mod neighbours;
 mod process;
+mod stopped;
 mod transfer;
 mod world;
