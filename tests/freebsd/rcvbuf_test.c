@@ -175,13 +175,16 @@ static void
 unread(enum path path, int from, int to)
 {
 	size_t sent;
-	int before, held, now;
+	int before, held, now, slack;
 
 	before = rcvbuf(to);
 	sent = pour(from, 92);
 	now = rcvbuf(to);
 	ATF_REQUIRE(ioctl(to, FIONREAD, &held) == 0);
-	ATF_REQUIRE_MSG(held > 0 && held <= now, "%d bytes of %d", held, now);
+	/* The kernel's own TCP rounds the window up to what its scale can say. */
+	slack = path == TOE ? 0 : 1 << 14;
+	ATF_REQUIRE_MSG(held > 0 && held <= now + slack, "%d bytes of %d", held,
+	    now);
 	/* The kernel's own TCP may have made it larger by a step. */
 	if (path == TOE)
 		ATF_REQUIRE_EQ_MSG(before, now, "it grew from %d to %d",
