@@ -10,6 +10,7 @@
 //! | the peer's FIN (CPL_PEER_CLOSE): nothing comes behind it | all buffers posted |
 //! | credits of the work requests that carried the bytes (CPL_FW4_ACK), or the peer's acknowledgement of our FIN (CPL_CLOSE_CON_RPL) | bytes sent |
 //! | the last word about the connection: both FINs, the reply to our abort, or an abort of the adapter's that was answered | everything |
+//! | the base driver's, that the adapter has stopped and does no DMA ([`crate::conn::Conn::adapter_stopped`]) | everything |
 //!
 //! If no word comes, [`crate::ddp::AtCard::orphan`] lets the job go without its pages: these stay held.
 

@@ -238,8 +238,9 @@ impl<O: Os> Conn<O> {
     /// The adapter has stopped: from here on it reaches no memory and says nothing, and of what it
     /// was asked none will be answered. Jobs end with ECONNABORTED, and so does the socket.
     pub fn adapter_stopped(&mut self, os: &mut O) -> Outcome {
-        let due = !self.over() || !self.rx.answered();
+        let due = !self.over() || !self.answered();
         self.rx.forget_replies();
+        self.flags.remove(Flags::PROBED);
         if self.over() {
             return Outcome {
                 final_cpl: due,

@@ -240,8 +240,9 @@ impl<O: Os> Rx<O> {
 
     /// The adapter has stopped: no reply will come.
     pub(crate) fn forget_replies(&mut self) {
-        self.replies = Pair::default();
+        self.asked = Pair::default();
         self.enabling = false;
+        self.mute = false;
     }
 
     /// No job is here and no payload waits to be settled.

@@ -96,9 +96,14 @@ impl Adapter {
     /// A message that was owed about the tid of nobody has come. The last one frees the tid.
     pub fn late(&self, tid: u32, owed: &Owed, what: fn(&mut Silent) -> bool) {
         if owed.less(what) {
-            self.silent.fetch_sub(1, Ordering::AcqRel);
+            self.no_longer_silent();
             self.done_with(tid, owed.txq(), None);
         }
+    }
+
+    /// One of the tids of nobody goes, whatever is owed about it.
+    pub(crate) fn no_longer_silent(&self) {
+        self.silent.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The adapter aborts the connection of a tid of nobody: it is owed an answer all the same. If

@@ -22,6 +22,7 @@ pub fn stop(adapter: &Arc<Adapter>) {
         match &*e {
             Tid::Toep(t) => Toepcb::adapter_stopped(t),
             Tid::Synqe(s) => synqe::adapter_stopped(s),
+            Tid::Silent(_) => adapter.no_longer_silent(),
             Tid::Releasing => {}
         }
         drop(adapter.tids.take(tid));
