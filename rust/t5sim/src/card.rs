@@ -119,6 +119,7 @@ impl Card {
         self.wrq_last.clear();
         self.rxq_last.clear();
         self.drop_next = 0;
+        self.lost.clear();
     }
 
     /// Puts one whole work request on a queue. It runs `wr_delay` (and jitter) later, after every
